@@ -1,0 +1,1 @@
+"""Generated from protos/tallymesh/v1 by `make generate`."""
