@@ -69,8 +69,8 @@ class ServiceSettings(BaseSettings):
         for address in self.listen_addresses:
             if not self.insecure and not is_loopback(address):
                 raise ValueError(
-                    f"TALLYMESH_LISTEN: {address} can be reached from other machines, and this mesh "
-                    "asks for no credentials; set TALLYMESH_INSECURE=1 to allow it"
+                    f"TALLYMESH_LISTEN: {address} can be reached from other machines, and this "
+                    "mesh asks for no credentials; set TALLYMESH_INSECURE=1 to allow it"
                 )
         return self
 
@@ -85,8 +85,8 @@ class StoreSettings(ServiceSettings):
 
     Attributes:
         store_url: `redis://host:port/db`, `rediss://…` or `unix:///path`.
-        shards: How many shards a new store is laid out with: 1 to 1,024. An existing store keeps its
-            number.
+        shards: How many shards a new store is laid out with: 1 to 1,024. An existing store keeps
+            its number.
         durability: `everysec` takes the store as it is; `fsync` demands one that writes to disk
             before it answers (appendonly yes, appendfsync always), and refuses to start otherwise.
     """

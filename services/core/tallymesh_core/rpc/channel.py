@@ -48,7 +48,7 @@ def open_channel(address: str, *, max_receive_bytes: int = MAX_MESSAGE_BYTES) ->
             *keepalive_options(),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.service_config", _SERVICE_CONFIG),
-            # A restarted server is to be found again at once, not after gRPC's default of up to 2 min.
+            # A restarted server is to be found again at once; by default it may take 2 min.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),

@@ -3,6 +3,7 @@
 import logging
 
 import grpc
+import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -50,7 +51,7 @@ def grpc_code(error: DomainError) -> grpc.StatusCode:
     return next(code for code in grpc.StatusCode if code.value[0] == error.code.value)
 
 
-def from_rpc_error(error: grpc.RpcError, service: str) -> DomainError:
+def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> DomainError:
     """Returns the domain error for a failed call to another service of the mesh.
 
     An error that the other service told by name keeps its name, code and facts; anything else is

@@ -69,7 +69,8 @@ class Store:
             schema, kept = await self.client.hmget(_META, ["schema", "shards"])
         if int(schema or 0) != SCHEMA_VERSION:
             raise StoreMismatch(
-                f"the store's layout is version {int(schema or 0)}; this program needs {SCHEMA_VERSION}"
+                f"the store's layout is version {int(schema or 0)}, "
+                f"this program needs {SCHEMA_VERSION}"
             )
         self.shards = int(kept or shards)
 
