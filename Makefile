@@ -1,0 +1,80 @@
+# Every task of this repository. `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+WEB := clients/web
+# Further arguments for a target's command: `make test ARGS="tests/unit -x"`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo up test test-slow generate web lint format lock bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv with everything in it (PYTHON=... chooses the interpreter)
+
+demo: setup ## Start a whole mesh, count primes on it, watch it live
+	$(BIN)/tallymesh demo $(ARGS)
+
+up: setup ## Start a whole mesh on this machine and keep it running
+	$(BIN)/tallymesh up $(ARGS)
+
+test: setup ## Run the default tests (what needs a missing tool skips; under CI it fails)
+	$(BIN)/pytest $(ARGS)
+
+test-slow: setup ## Run the tests that take long
+	$(BIN)/pytest -m slow $(ARGS)
+
+generate: setup ## Derive the stubs and the descriptor set from protos/ (TypeScript where npm is)
+	$(BIN)/python tools/generate.py
+	@if command -v npm >/dev/null; then $(MAKE) $(WEB)/node_modules/.package-lock.json && \
+	npm --prefix $(WEB) run generate; else echo "npm is missing: the TypeScript stubs stay"; fi
+
+web: $(WEB)/node_modules/.package-lock.json ## Build the page into clients/web/dist
+	npm --prefix $(WEB) run build
+
+lint: setup ## Check style, types, import rules and protos
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+
+format: setup ## Format Python and protos
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format --write protos
+
+lock: setup ## Resolve requirements.lock afresh (UPGRADE=1 takes the newest versions)
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --extra embedded --extra primes \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --no-annotate --no-emit-package tallymesh-client $(if $(UPGRADE),--upgrade) \
+	  -o requirements.lock
+
+bench: setup ## Measure the mesh (see bench/)
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove what can be made again (not .venv)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path '*/node_modules/*' \
+	  -prune -exec rm -rf {} +
+
+# The dependencies change with the lock, the editable installs with the pyprojects; each step is
+# repeated only then, and the second one needs no network.
+$(VENV)/.locked: requirements.lock
+	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml clients/python/pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+	  -e . -e clients/python
+	$(BIN)/python -c "from tools.generate import copy_third_party; copy_third_party()"
+	@touch $@
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	npm --prefix $(WEB) ci
+	@touch $@
