@@ -1,0 +1,20 @@
+"""What the mesh can compute: the kernels, free of transport and store."""
+
+from tallymesh_kernels.kernel import Cancelled, Chunk, ChunkError, Context, Invalid, Kernel
+from tallymesh_kernels.registry import AnyKernel, Registry, UnknownKernel, builtin
+from tallymesh_kernels.sieve import SieveUnavailable, describe_sieve
+
+__all__ = [
+    "AnyKernel",
+    "Cancelled",
+    "Chunk",
+    "ChunkError",
+    "Context",
+    "Invalid",
+    "Kernel",
+    "Registry",
+    "SieveUnavailable",
+    "UnknownKernel",
+    "builtin",
+    "describe_sieve",
+]

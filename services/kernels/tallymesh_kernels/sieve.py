@@ -1,0 +1,67 @@
+"""The sieves there are, and which of them to use."""
+
+import os
+from typing import Protocol
+
+from tallymesh_kernels.kernel import ChunkError
+from tallymesh_kernels.pulse import Pulse
+
+CHOICE_VARIABLE = "TALLYMESH_SIEVE"
+CHOICES = ("auto", "libprimesieve", "numpy")
+
+
+class SieveUnavailable(ChunkError):
+    """The sieve that was chosen does not exist here."""
+
+
+class Sieve(Protocol):
+    """Counts primes."""
+
+    def describe(self) -> str:
+        """Its name, version and origin, such as "libprimesieve 12.9 (wheel)"."""
+
+    def count(self, start: int, stop: int, pulse: Pulse) -> int:
+        """How many primes p there are with start <= p <= stop; both are 0 to 2^64 - 1.
+
+        Args:
+            start: First number.
+            stop: Last number, at least `start`.
+            pulse: Is told how many numbers of the range are done.
+
+        Raises:
+            Cancelled: `pulse` said so.
+        """
+
+
+def open_sieve() -> Sieve:
+    """Loads the sieve that TALLYMESH_SIEVE chooses.
+
+    "auto", the default, takes libprimesieve where there is one, and otherwise NumPy.
+
+    Raises:
+        SieveUnavailable: The choice is unknown, or libprimesieve is chosen and there is none.
+    """
+    choice = os.environ.get(CHOICE_VARIABLE, "auto")
+    if choice not in CHOICES:
+        raise SieveUnavailable(f"{CHOICE_VARIABLE}: {choice!r} is not one of {', '.join(CHOICES)}")
+    if choice != "numpy":
+        from tallymesh_kernels.primesieve import find_primesieve
+
+        if found := find_primesieve():
+            return found
+        if choice == "libprimesieve":
+            raise SieveUnavailable(
+                f"{CHOICE_VARIABLE}: libprimesieve is found neither in the system nor in a wheel"
+            )
+    from tallymesh_kernels.numpy_sieve import NumpySieve
+
+    return NumpySieve()
+
+
+def describe_sieve() -> str:
+    """The sieve that chunks in this environment are computed with.
+
+    Raises:
+        SieveUnavailable: There is none, as for `open_sieve`.
+    """
+    return open_sieve().describe()
