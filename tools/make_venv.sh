@@ -9,7 +9,7 @@ recent() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-if [ -x "$venv/bin/python" ] && recent "$venv/bin/python"; then
+if recent "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     exit 0
 fi
 
