@@ -29,10 +29,12 @@ test-slow: setup ## Run the tests that take long
 
 generate: setup ## Derive the stubs and the descriptor set from protos/ (TypeScript where npm is)
 	$(BIN)/python tools/generate.py
-	@if command -v npm >/dev/null; then $(MAKE) $(WEB)/node_modules/.package-lock.json && \
-	npm --prefix $(WEB) run generate; else echo "npm is missing: the TypeScript stubs stay"; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB)/src/gen; \
+	else echo "npm is missing: the TypeScript stubs stay as they are"; fi
 
-web: $(WEB)/node_modules/.package-lock.json ## Build the page into clients/web/dist
+web: $(WEB)/node_modules/.package-lock.json ## Check and test the page, and build it into dist/
+	npm --prefix $(WEB) run check
+	npm --prefix $(WEB) test
 	npm --prefix $(WEB) run build
 
 lint: setup ## Check style, types, import rules and protos
@@ -74,6 +76,11 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml clients/python/pyproject.toml
 	  -e . -e clients/python
 	$(BIN)/python -c "from tools.generate import copy_third_party; copy_third_party()"
 	@touch $@
+
+# The page's stubs are made by buf, which .venv has, with the plugin that node_modules has.
+.PHONY: $(WEB)/src/gen
+$(WEB)/src/gen: $(WEB)/node_modules/.package-lock.json
+	PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(WEB) run generate
 
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	npm --prefix $(WEB) ci
