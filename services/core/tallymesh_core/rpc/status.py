@@ -1,10 +1,12 @@
 """The one translator between domain errors and gRPC statuses."""
 
 import logging
+from typing import cast
 
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -18,12 +20,10 @@ logger = logging.getLogger(__name__)
 
 def to_status(error: DomainError) -> status_pb2.Status:
     """Returns the rich status that tells a caller of the error."""
-    details = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
-        )
-    ]
-    packed = [_pack(details[0])]
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
+    )
+    packed = [_pack(info)]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message, reason=error.reason
@@ -61,7 +61,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> DomainError:
         error: What the call raised.
         service: The other service, for the message.
     """
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast(grpc.Call, error))
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status else ():
         if detail.Unpack(info):
@@ -83,7 +83,7 @@ def _named_errors() -> list[type[DomainError]]:
     return DomainError.__subclasses__()
 
 
-def _pack(message: error_details_pb2.ErrorInfo) -> any_pb2.Any:
+def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

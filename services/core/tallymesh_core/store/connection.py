@@ -31,9 +31,10 @@ class Store:
     """A connection to the store, and what must be known to find things in it."""
 
     def __init__(self, client: Redis, reader: Redis, shards: int) -> None:
-        self.client = client
+        # Any: redis-py's types allow for every way of decoding; here answers are always bytes.
+        self.client: Any = client
         #: For blocking reads: without a socket timeout, which would cut them.
-        self.reader = reader
+        self.reader: Any = reader
         self.shards = shards
 
     @classmethod
@@ -139,4 +140,4 @@ def _client(url: str, timeout: float | None) -> Redis:
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)

@@ -1,0 +1,79 @@
+"""The events that transitions append, read once by each process that cares."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.store.connection import Store, translated
+
+#: A blocked read is renewed after so long, so that a dead connection is noticed.
+_BLOCK_MS = 5000
+_BATCH = 1000
+_RETRY_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A transition changed a job.
+
+    Attributes:
+        ref: The job, as `<tenant>/<id>`.
+        version: Its version after.
+        kind: What happened: ready, leased, progressed, committed, retrying, ended, posted.
+        extra: For `ready`, the lane that has chunks now; for `ended`, the uids of the workers that
+            have to stop, separated by blanks.
+    """
+
+    ref: str
+    version: int
+    kind: str
+    extra: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Events may have been missed: whoever follows a job has to look for itself."""
+
+
+async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Interrupted]:
+    """Yields what happens on a shard from now on, in batches; never ends.
+
+    An event is a signal only: what it tells of is read from the store, so that a missed one costs
+    a look and nothing else.
+    """
+    key = f"{store.prefix(shard)}events"
+    last: bytes | None = None
+    while True:
+        try:
+            if last is None:
+                async with translated():
+                    newest = await store.reader.xrevrange(key, count=1)
+                last = newest[0][0] if newest else b"0-0"
+                yield Interrupted()
+            async with translated():
+                answer = await asyncio.wait_for(
+                    store.reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS),
+                    timeout=2 * _BLOCK_MS / 1000,
+                )
+        except (StoreUnavailable, TimeoutError):
+            if last is not None:
+                logger.warning("lost the events of shard %d; looking again", shard)
+            last = None
+            await asyncio.sleep(_RETRY_SECONDS)
+            continue
+        for _, entries in answer or ():
+            last = entries[-1][0]
+            yield [_changed(fields) for _, fields in entries]
+
+
+def _changed(fields: dict[bytes, bytes]) -> JobChanged:
+    return JobChanged(
+        ref=fields[b"job"].decode(),
+        version=int(fields[b"version"]),
+        kind=fields[b"kind"].decode(),
+        extra=fields[b"extra"].decode(),
+    )

@@ -1,0 +1,395 @@
+"""Jobs in the store: accept, read, list, cancel."""
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import IntEnum
+
+from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, RequestIdReused
+from tallymesh_core.domain.ids import new_job_id, shard_of_job
+from tallymesh_core.domain.jobs import ChunkRecord, JobFailure, JobRecord, NewJob, Posting
+from tallymesh_core.domain.states import ChunkState, JobState
+from tallymesh_core.store.connection import Store, translated
+from tallymesh_core.store.scripts import Script
+
+#: Seconds for which a request id is remembered.
+REQUEST_ID_SECONDS = 24 * 3600
+
+_SUBMIT, _SNAPSHOT, _CANCEL, _POSTED = (
+    Script.load(name) for name in ("submit", "snapshot", "cancel", "posted")
+)
+# A chunk's record; commit.lua writes it.
+_RECORD = struct.Struct("<HBBIII")
+_UNKNOWN = 0xFFFFFFFF
+_MAX_CELLS = 256
+#: Ids read from each set of states at a time while listing.
+_LIST_BATCH = 200
+#: Most ids looked at for one page, so that a rare filter cannot make a call slow.
+_LIST_SCAN = 5000
+
+
+class _Submitted(IntEnum):
+    ACCEPTED = 0
+    REPEATED = 1
+    REUSED = 2
+    FULL = 3
+
+
+class _Cancelled(IntEnum):
+    DONE = 0
+    ENDED = 1
+    MISSING = 2
+
+
+class JobStore:
+    """The jobs of a mesh."""
+
+    def __init__(self, store: Store, *, backlog_limit: int = 1_000_000) -> None:
+        self._store = store
+        self._backlog_limit = backlog_limit
+
+    async def submit(self, job: NewJob, *, request_id: str = "", request_hash: str = "") -> str:
+        """Accepts a job; its cost does not depend on the number of chunks.
+
+        Args:
+            job: The job.
+            request_id: Makes the call safe to repeat, if given.
+            request_hash: Tells requests apart that carry the same id.
+
+        Returns:
+            The job's id; of the first job, if the request is a repeat.
+
+        Raises:
+            RequestIdReused: The id was used with another request.
+            BacklogFull: The tenant has too many unfinished jobs on the queue's shard.
+        """
+        shard = self._store.shard_of(job.tenant, job.queue)
+        fields: dict[str, str | bytes | int] = {
+            "queue": job.queue,
+            "kernel": job.kernel,
+            "work": job.work,
+            "n": job.chunk_count,
+            "additive": int(job.additive),
+            "priority": job.priority,
+            "max_attempts": job.max_attempts,
+            "abacus": job.abacus,
+            "labels": json.dumps(job.labels),
+            "initiated_by": job.initiated_by,
+        }
+        code, job_id = await self._store.run(
+            _SUBMIT,
+            shard,
+            job.tenant,
+            new_job_id(shard),
+            request_id,
+            request_hash or "-",
+            REQUEST_ID_SECONDS,
+            self._backlog_limit,
+            *(part for pair in fields.items() for part in pair),
+        )
+        match _Submitted(code):
+            case _Submitted.REUSED:
+                raise RequestIdReused(request_id)
+            case _Submitted.FULL:
+                raise BacklogFull(
+                    f"tenant {job.tenant} has {self._backlog_limit:,} unfinished jobs, as many as "
+                    "it may",
+                    metadata={"bound": str(self._backlog_limit)},
+                    retry_after=5.0,
+                )
+            case _:
+                return str(job_id.decode())
+
+    async def get(self, tenant: str, job_id: str, *, chunk_map: bool = True) -> JobRecord:
+        """Reads a job as it stands now.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        shard = self._shard(job_id)
+        raw = await self._store.run(
+            _SNAPSHOT, shard, f"{tenant}/{job_id}", _MAX_CELLS if chunk_map else 0
+        )
+        if not raw:
+            raise NotFound(f"jobs/{job_id}")
+        handled = raw[6]
+        return _record(
+            tenant,
+            job_id,
+            _pairs(raw[0]),
+            running=raw[1],
+            holders=raw[2],
+            retrying=raw[3],
+            retry_ms=int(float(raw[4] or 0)),
+            shares=float(raw[5]),
+            handled_by={
+                name.decode(): int(count)
+                for name, count in zip(handled[::2], handled[1::2], strict=True)
+            },
+            per_cell=raw[7],
+            cells=raw[8],
+            now_ms=raw[9],
+        )
+
+    async def work_of(self, ref: str) -> tuple[bytes, int]:
+        """Returns what a job computes and into how many chunks it is cut."""
+        tenant, _, job_id = ref.partition("/")
+        async with translated():
+            work, count = await self._store.client.hmget(
+                self._key(tenant, job_id, "job"), ["work", "n"]
+            )
+        if work is None:
+            raise NotFound(f"jobs/{job_id}")
+        return work, int(count)
+
+    async def partials_of(self, ref: str) -> list[bytes]:
+        """Returns the partial results of a job's chunks in order of index."""
+        tenant, _, job_id = ref.partition("/")
+        async with translated():
+            parts = await self._store.client.hgetall(self._key(tenant, job_id, "parts"))
+        return [part for _, part in sorted((int(index), part) for index, part in parts.items())]
+
+    async def cancel(self, tenant: str, job_id: str) -> None:
+        """Cancels a job; cancelling a cancelled one does nothing.
+
+        Raises:
+            NotFound: There is no such job.
+            JobEnded: It has succeeded or failed.
+        """
+        code, state = await self._store.run(_CANCEL, self._shard(job_id), f"{tenant}/{job_id}")
+        match _Cancelled(code):
+            case _Cancelled.MISSING:
+                raise NotFound(f"jobs/{job_id}")
+            case _Cancelled.ENDED:
+                raise JobEnded(f"jobs/{job_id}", state.decode())
+
+    async def list_page(
+        self,
+        tenant: str,
+        *,
+        states: Sequence[JobState],
+        before: str,
+        limit: int,
+        accept: Callable[[JobRecord], bool],
+        scan_until_ms: int,
+    ) -> tuple[list[JobRecord], str]:
+        """Lists jobs newest first, without chunk maps.
+
+        Args:
+            tenant: Whose jobs.
+            states: In which states; none means all.
+            before: Only jobs whose id sorts before this one; "" for the newest.
+            limit: Most jobs to return.
+            accept: The other filters.
+            scan_until_ms: Jobs created before this time need not be looked for.
+
+        Returns:
+            The jobs, and the id to go on from, or "" when there are no more.
+        """
+        found: list[JobRecord] = []
+        scanned = 0
+        while scanned < _LIST_SCAN:
+            ids = await self._ids_before(tenant, states or tuple(JobState), before)
+            for job_id in ids:
+                before = job_id
+                scanned += 1
+                try:
+                    job = await self.get(tenant, job_id, chunk_map=False)
+                except NotFound:
+                    continue
+                if job.created_ms < scan_until_ms:
+                    return found, ""
+                if (not states or job.state in states) and accept(job):
+                    found.append(job)
+                    if len(found) == limit:
+                        return found, before
+            if not ids:
+                return found, ""
+        return found, before
+
+    async def chunks(
+        self, tenant: str, job_id: str, first: int, limit: int
+    ) -> tuple[list[ChunkRecord], int]:
+        """Returns a job's chunks from an index on, and the job's number of chunks.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        self._shard(job_id)
+        size = _RECORD.size
+        keys = {
+            kind: self._key(tenant, job_id, kind)
+            for kind in ("job", "records", "leases", "later", "index", "bits")
+        }
+        async with translated():
+            pipe = self._store.client.pipeline(transaction=True)
+            pipe.hmget(keys["job"], ["n", "created"])
+            pipe.getrange(keys["records"], first * size, (first + limit) * size - 1)
+            pipe.getrange(keys["bits"], first // 8, (first + limit) // 8)
+            pipe.hgetall(keys["leases"])
+            pipe.zrange(keys["later"], 0, -1)
+            pipe.hgetall(keys["index"])
+            (count, created), records, bits, leases, later, index = await pipe.execute()
+        if count is None:
+            raise NotFound(f"jobs/{job_id}")
+        names = {int(number): name.decode() for name, number in index.items()}
+        workers = await self._worker_names(shard_of_job(job_id) or 0, leases.values())
+        retrying = {int(chunk) for chunk in later}
+        chunks = []
+        for chunk in range(first, min(first + limit, int(count))):
+            at = chunk - first // 8 * 8
+            lease = leases.get(str(chunk).encode())
+            if at // 8 < len(bits) and bits[at // 8] >> (7 - at % 8) & 1:
+                packed = records[(chunk - first) * size : (chunk - first + 1) * size]
+                chunks.append(_done_chunk(chunk, packed, int(created), names))
+            elif lease:
+                uid, _, attempt, leased = lease.decode().split(" ")
+                chunks.append(
+                    ChunkRecord(
+                        chunk,
+                        ChunkState.RUNNING,
+                        worker=workers.get(uid, ""),
+                        attempt=int(attempt),
+                        leased_ms=int(leased),
+                    )
+                )
+            else:
+                state = ChunkState.RETRYING if chunk in retrying else ChunkState.PENDING
+                chunks.append(ChunkRecord(chunk, state))
+        return chunks, int(count)
+
+    async def counts(self) -> dict[JobState, int]:
+        """Returns how many jobs are in each state, over all tenants."""
+        totals = dict.fromkeys(JobState, 0)
+        async with translated():
+            for shard in range(self._store.shards):
+                prefix = self._store.prefix(shard)
+                tenants = sorted(await self._store.client.smembers(f"{prefix}tenants"))
+                for tenant in tenants:
+                    for state in JobState:
+                        key = f"{prefix}state:{tenant.decode()}:{state}"
+                        totals[state] += await self._store.client.zcard(key)
+        return totals
+
+    async def outbox(self, limit: int) -> list[str]:
+        """Returns refs of jobs whose total is still to be entered into their abacus."""
+        refs: list[str] = []
+        async with translated():
+            for shard in range(self._store.shards):
+                key = f"{self._store.prefix(shard)}outbox"
+                refs += [
+                    ref.decode() for ref in await self._store.client.srandmember(key, limit) or ()
+                ]
+        return refs
+
+    async def note_posted(
+        self, tenant: str, job_id: str, *, amount: str, total: str, error: str = ""
+    ) -> None:
+        """Notes that a job's total was entered into its abacus, or why it cannot be."""
+        await self._store.run(
+            _POSTED, self._shard(job_id), f"{tenant}/{job_id}", amount, total, error
+        )
+
+    def _shard(self, job_id: str) -> int:
+        shard = shard_of_job(job_id)
+        if shard is None or shard >= self._store.shards:
+            raise NotFound(f"jobs/{job_id}")
+        return shard
+
+    def _key(self, tenant: str, job_id: str, kind: str) -> str:
+        return f"{self._store.prefix(self._shard(job_id))}{kind}:{tenant}/{job_id}"
+
+    async def _ids_before(self, tenant: str, states: Iterable[JobState], before: str) -> list[str]:
+        highest = f"({before}" if before else "+"
+        ids: list[str] = []
+        async with translated():
+            for shard in range(self._store.shards):
+                pipe = self._store.client.pipeline(transaction=False)
+                for state in states:
+                    key = f"{self._store.prefix(shard)}state:{tenant}:{state}"
+                    pipe.zrevrangebylex(key, highest, "-", start=0, num=_LIST_BATCH)
+                for batch in await pipe.execute():
+                    ids += [job_id.decode() for job_id in batch]
+        return sorted(ids, reverse=True)[:_LIST_BATCH]
+
+    async def _worker_names(self, shard: int, leases: Iterable[bytes]) -> Mapping[str, str]:
+        uids = sorted({lease.decode().split(" ")[0] for lease in leases})
+        async with translated():
+            names = [
+                await self._store.client.hget(f"{self._store.prefix(shard)}owner:{uid}", "name")
+                for uid in uids
+            ]
+        return {uid: name.decode() for uid, name in zip(uids, names, strict=True) if name}
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _record(tenant: str, job_id: str, fields: dict[str, bytes], **live: object) -> JobRecord:
+    def number(name: str) -> int:
+        return int(fields.get(name, 0))
+
+    def text(name: str) -> str:
+        return fields.get(name, b"").decode()
+
+    state = JobState(text("state"))
+    failure = None
+    if state is JobState.FAILED:
+        failure = JobFailure(
+            reason=text("error_reason"),
+            message=text("error_message"),
+            chunk=number("error_chunk"),
+            worker=text("error_worker"),
+        )
+    posting = None
+    if state is JobState.SUCCEEDED and text("abacus"):
+        posting = Posting(
+            posted_ms=number("posted"),
+            amount=text("post_amount"),
+            sum=text("post_sum"),
+            error=text("post_error"),
+        )
+    return JobRecord(
+        id=job_id,
+        tenant=tenant,
+        queue=text("queue"),
+        kernel=text("kernel"),
+        work=fields["work"],
+        chunk_count=number("n"),
+        additive=bool(number("additive")),
+        priority=number("priority"),
+        max_attempts=number("max_attempts"),
+        abacus=text("abacus"),
+        labels=json.loads(fields["labels"]),
+        initiated_by=text("initiated_by"),
+        state=state,
+        version=number("version"),
+        epoch=number("epoch"),
+        done=number("done"),
+        total=number("total"),
+        result=fields.get("result", b""),
+        created_ms=number("created"),
+        started_ms=number("started"),
+        ended_ms=number("ended"),
+        refused=number("refused"),
+        failed=number("failed"),
+        lost=number("lost"),
+        compute_us=number("cpu"),
+        failure=failure,
+        posting=posting,
+        **live,  # type: ignore[arg-type]
+    )
+
+
+def _done_chunk(index: int, packed: bytes, created: int, names: Mapping[int, str]) -> ChunkRecord:
+    worker, attempt, _, leased, started, committed = _RECORD.unpack(packed)
+    return ChunkRecord(
+        index,
+        ChunkState.DONE,
+        worker=names.get(worker, ""),
+        attempt=attempt,
+        leased_ms=None if leased == _UNKNOWN else created + leased,
+        started_ms=created + started,
+        committed_ms=created + committed,
+    )

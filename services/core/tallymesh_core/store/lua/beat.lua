@@ -1,0 +1,79 @@
+-- Notes that a worker lives, compares what it holds with what it should hold, and notes how far its
+-- chunks are.
+--
+-- KEYS     1 prefix of the shard's keys
+-- ARGV     1 worker uid, 2 its description (opaque), 3 its slots, 4 milliseconds for which it counts as
+--          alive, 5 '1' if it is draining,
+--          6 msgpack of what it says it holds: {{ref, epoch, first, count, attempt}, …},
+--          7 msgpack of the ids of its calls that are without an answer: {id, …},
+--          8 msgpack of progress: {{ref, index, fraction}, …}, 9 its name
+-- RETURNS  {{ref, epoch, first, count, attempt}, …}: of what it says it holds, what is not its own
+local P = KEYS[1]
+--!include clock
+--!include job
+local uid = ARGV[1]
+local ms = now()
+redis.call('ZADD', P .. 'owners', string.format('%d', ms + ARGV[4]), uid)
+redis.call('HSET', P .. 'owner:' .. uid, 'info', ARGV[2], 'name', ARGV[9], 'slots', ARGV[3],
+  'seen', string.format('%d', ms), 'draining', ARGV[5])
+
+local held = P .. 'held:' .. uid
+local mine = {}
+for _, member in ipairs(redis.call('SMEMBERS', held)) do mine[member] = true end
+
+local stop, said = {}, {}
+for _, range in ipairs(cmsgpack.unpack(ARGV[6])) do
+  local ref, first, count = range[1], range[3], range[4]
+  local lost_first
+  for index = first, first + count - 1 do
+    local member = ref .. ' ' .. string.format('%d', index)
+    if mine[member] then
+      said[member] = true
+      if lost_first then
+        stop[#stop + 1] = {ref, range[2], lost_first, index - lost_first, range[5]}
+        lost_first = nil
+      end
+    elseif not lost_first then
+      lost_first = index
+    end
+  end
+  if lost_first then
+    stop[#stop + 1] = {ref, range[2], lost_first, first + count - lost_first, range[5]}
+  end
+end
+
+local open = {}
+for _, id in ipairs(cmsgpack.unpack(ARGV[7])) do open[id] = true end
+local calls = P .. 'calls:' .. uid
+for _, id in ipairs(redis.call('HKEYS', calls)) do
+  if not open[id] then redis.call('HDEL', calls, id) end
+end
+
+-- A lease that the worker does not know of: the answer that gave it was lost.
+local woken = {}
+for member in pairs(mine) do
+  if not said[member] then
+    local ref, index = string.match(member, '^(%S+) (%d+)$')
+    local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
+    local call = lease and string.match(lease, '^%S+ (%S+)')
+    if not call then
+      redis.call('SREM', held, member)
+    elseif not open[call] then
+      end_lease(ref, index, uid)
+      redis.call('ZADD', P .. 'again:' .. ref, index, index)
+      woken[ref] = true
+    end
+  end
+end
+for ref in pairs(woken) do emit(ref, 'ready', make_ready(ref)) end
+
+local moved = {}
+for _, progress in ipairs(cmsgpack.unpack(ARGV[8])) do
+  local ref, index = progress[1], string.format('%d', progress[2])
+  if mine[ref .. ' ' .. index] and said[ref .. ' ' .. index] then
+    redis.call('HSET', P .. 'fractions:' .. ref, index, string.format('%.4f', progress[3]))
+    moved[ref] = true
+  end
+end
+for ref in pairs(moved) do emit(ref, 'progressed') end
+return stop

@@ -1,0 +1,169 @@
+-- Counts results. A chunk counts once, by its own bit: the first result under the job's current epoch
+-- wins, even from a lease that has ended; all others are refused.
+--
+-- KEYS     1 prefix of the shard's keys
+-- ARGV     1 worker uid, 2 worker name, 3 most bytes of partials that a job may keep,
+--          4 msgpack of the results: {{ref, epoch, first, count, attempt, sums, partials, result,
+--          micros}, …}; sums are numbers, or strings where a double would not hold them; what does
+--          not apply is false
+-- RETURNS  {accepted, refused}; a repeat of a result that counted is accepted and counts nothing
+local P = KEYS[1]
+--!include clock
+--!include job
+local uid, worker, most_kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local ms = now()
+local accepted, refused = 0, 0
+-- Bytes of a chunk's record: worker's index, attempt, and when leased, started and committed, in
+-- milliseconds since the job was created.
+local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
+
+local function known_index(ref)
+  return tonumber(redis.call('HGET', P .. 'index:' .. ref, worker) or -1)
+end
+
+local function worker_index(ref)
+  local key = P .. 'index:' .. ref
+  local index = known_index(ref)
+  if index >= 0 then return index end
+  index = math.min(redis.call('HLEN', key), 65535)
+  redis.call('HSET', key, worker, index)
+  return index
+end
+
+-- Adds to the job's total without ever holding in a double what it cannot hold. Answers false where
+-- the total would leave the 64 bits.
+local function add(key, sums)
+  local part = 0
+  local function flush(text)
+    return type(redis.pcall('HINCRBY', key, 'total', text)) == 'number'
+  end
+  for _, sum in ipairs(sums) do
+    if type(sum) == 'string' then
+      if not flush(sum) then return false end
+    else
+      if math.abs(part) + math.abs(sum) > 2 ^ 52 then
+        if not flush(string.format('%.0f', part)) then return false end
+        part = 0
+      end
+      part = part + sum
+    end
+  end
+  return part == 0 or flush(string.format('%.0f', part))
+end
+
+for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
+  local ref, epoch, first, count, attempt = group[1], group[2], group[3], group[4], group[5]
+  local sums, partials, result, micros = group[6], group[7], group[8], group[9]
+  local key = P .. 'job:' .. ref
+  local job = redis.call('HMGET', key, 'state', 'epoch', 'n', 'done', 'created', 'additive',
+    'next')
+  local n, done = tonumber(job[3] or 0), tonumber(job[4] or 0)
+  local merged = first == n and count == 1 and done == n
+  -- Never leased under this job, or not of the form that the job's kernel gives.
+  local foreign = not job[1] or tonumber(job[2]) ~= epoch or first + count > tonumber(job[7])
+    or (first + count > n and not merged)
+  if not foreign and not merged then
+    if job[6] == '1' then foreign = not sums else foreign = not (partials or (result and n == 1)) end
+  end
+  if foreign or is_final(job[1]) or (merged and not result) then
+    -- Of an ended job, what counted before is only being repeated.
+    local repeats = 0
+    if not foreign then
+      for index = first, first + count - 1 do
+        local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
+        if #record == 4 then
+          local at, try = struct.unpack('<HB', record)
+          if at == known_index(ref) and try == math.min(attempt, 255)
+            and redis.call('GETBIT', P .. 'bits:' .. ref, index) == 1 then
+            repeats = repeats + 1
+          end
+        end
+      end
+    end
+    accepted, refused = accepted + repeats, refused + count - repeats
+  elseif merged then
+    redis.call('HSET', key, 'result', result)
+    accepted = accepted + 1
+    finish(ref, job[1], 'SUCCEEDED', ms)
+  else
+    local at = worker_index(ref)
+    local created = tonumber(job[5])
+    local indices = {}
+    for i = 1, count do indices[i] = string.format('%d', first + i - 1) end
+    local leases = redis.call('HMGET', P .. 'leases:' .. ref, unpack(indices))
+    local has_tries = redis.call('EXISTS', P .. 'tries:' .. ref) == 1
+    local counted, own, members, kept, records, spent = {}, {}, {}, {}, {}, 0
+    local kept_bytes = 0
+    for i = 1, count do
+      local index = indices[i]
+      if redis.call('SETBIT', P .. 'bits:' .. ref, index, 1) == 0 then
+        local owner, leased = string.match(leases[i] or '', '^(%S+) %S+ %d+ (%d+)$')
+        own[#own + 1] = index
+        if owner == uid then
+          members[#members + 1] = ref .. ' ' .. index
+        elseif owner then
+          redis.call('SREM', P .. 'held:' .. owner, ref .. ' ' .. index)
+        else
+          -- The lease had ended: the chunk may stand in line to be leased again.
+          redis.call('ZREM', P .. 'again:' .. ref, index)
+          redis.call('ZREM', P .. 'later:' .. ref, index)
+        end
+        if has_tries then redis.call('HDEL', P .. 'tries:' .. ref, index) end
+        counted[#counted + 1] = sums and sums[i] or 0
+        if partials then
+          kept[#kept + 1] = index
+          kept[#kept + 1] = partials[i]
+          kept_bytes = kept_bytes + #partials[i]
+        end
+        local used = micros and micros[i] or 0
+        spent = spent + used
+        local committed = math.min(ms - created, UNKNOWN - 1)
+        records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0,
+          leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
+          math.max(0, committed - math.floor(used / 1000)), committed)
+      else
+        local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
+        local by, try = struct.unpack('<HB', record)
+        if by == at and try == math.min(attempt, 255) then
+          accepted = accepted + 1
+        else
+          refused = refused + 1
+          redis.call('HINCRBY', key, 'refused', 1)
+        end
+      end
+    end
+    accepted = accepted + #own
+    if #own == count then
+      redis.call('SETRANGE', P .. 'records:' .. ref, first * RECORD, table.concat(records))
+    else
+      for i, record in pairs(records) do
+        redis.call('SETRANGE', P .. 'records:' .. ref, (first + i - 1) * RECORD, record)
+      end
+    end
+    if #own > 0 then
+      redis.call('HDEL', P .. 'leases:' .. ref, unpack(own))
+      redis.call('HDEL', P .. 'fractions:' .. ref, unpack(own))
+      if #members > 0 then redis.call('SREM', P .. 'held:' .. uid, unpack(members)) end
+      if #kept > 0 then call_many('HSET', P .. 'parts:' .. ref, kept) end
+      done = redis.call('HINCRBY', key, 'done', #own)
+      redis.call('HINCRBY', key, 'cpu', string.format('%.0f', spent))
+      redis.call('HINCRBY', P .. 'by:' .. ref, worker, #own)
+      if job[6] == '1' and not add(key, counted) then
+        fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
+      elseif redis.call('HINCRBY', key, 'kept', kept_bytes) > most_kept then
+        fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker,
+          string.format('the partial results take more than %d bytes', most_kept))
+      elseif done < n then
+        emit(ref, 'committed')
+      elseif job[6] == '1' then
+        finish(ref, job[1], 'SUCCEEDED', ms)
+      elseif result then
+        redis.call('HSET', key, 'result', result)
+        finish(ref, job[1], 'SUCCEEDED', ms)
+      else
+        emit(ref, 'ready', make_ready(ref))
+      end
+    end
+  end
+end
+return {accepted, refused}

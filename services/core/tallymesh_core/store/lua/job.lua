@@ -1,0 +1,96 @@
+-- What the transitions of a job share. Needs P, the shard's key prefix.
+-- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
+
+-- Tells everybody who tails the shard that a job changed: its new version, what happened, and what
+-- that sort of event adds (the lane that has work now, or the owners that have to stop).
+local function emit(ref, kind, extra)
+  local version = redis.call('HINCRBY', P .. 'job:' .. ref, 'version', 1)
+  redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*',
+    'job', ref, 'version', version, 'kind', kind, 'extra', extra or '')
+end
+
+-- Calls a variadic command for any number of arguments; Lua cannot unpack more than ~8,000 at once.
+local function call_many(command, key, arguments)
+  for first = 1, #arguments, 4000 do
+    redis.call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+  end
+end
+
+local function lane_of(queue, kernel)
+  return P .. 'lane:' .. queue .. '/' .. kernel
+end
+
+-- Puts a job among those that have chunks to lease. A woken job starts at its queue's virtual time,
+-- so that it neither catches up on what it slept through nor waits for it.
+local function make_ready(ref)
+  local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass')
+  local virtual = tonumber(redis.call('HGET', P .. 'vtime', job[1]) or 0)
+  local pass = math.max(tonumber(job[3] or 0), virtual)
+  redis.call('ZADD', lane_of(job[1], job[2]), string.format('%.3f', pass), ref)
+  return job[1] .. '/' .. job[2]
+end
+
+-- Moves a job between the sets that list jobs by state.
+local function set_state(ref, old, new)
+  local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
+  redis.call('ZREM', P .. 'state:' .. tenant .. ':' .. old, id)
+  redis.call('ZADD', P .. 'state:' .. tenant .. ':' .. new, 0, id)
+  redis.call('HSET', P .. 'job:' .. ref, 'state', new)
+end
+
+local function is_final(state)
+  return state == 'SUCCEEDED' or state == 'FAILED' or state == 'CANCELLED'
+end
+
+-- Brings a job to a final state and clears it from every working set. The event names the owners
+-- of chunks that were running, so that they are told to stop.
+local function finish(ref, old, new, ms)
+  local key = P .. 'job:' .. ref
+  local told, owners = {}, {}
+  local leases = redis.call('HGETALL', P .. 'leases:' .. ref)
+  for i = 1, #leases, 2 do
+    local owner = string.match(leases[i + 1], '^%S+')
+    redis.call('SREM', P .. 'held:' .. owner, ref .. ' ' .. leases[i])
+    if not told[owner] then
+      told[owner] = true
+      owners[#owners + 1] = owner
+    end
+  end
+  redis.call('DEL', P .. 'leases:' .. ref, P .. 'again:' .. ref, P .. 'later:' .. ref,
+    P .. 'tries:' .. ref, P .. 'fractions:' .. ref, P .. 'parts:' .. ref)
+  redis.call('ZREM', P .. 'delayed', ref)
+  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus')
+  redis.call('ZREM', lane_of(job[1], job[2]), ref)
+  set_state(ref, old, new)
+  redis.call('HSET', key, 'ended', string.format('%d', ms))
+  if new == 'SUCCEEDED' and job[3] and job[3] ~= '' then
+    redis.call('SADD', P .. 'outbox', ref)
+  end
+  emit(ref, 'ended', table.concat(owners, ' '))
+end
+
+-- Ends a job as failed and says why.
+local function fail_job(ref, old, ms, reason, chunk, worker, message)
+  redis.call('HSET', P .. 'job:' .. ref, 'error_reason', reason,
+    'error_chunk', string.format('%d', chunk), 'error_worker', worker, 'error_message', message)
+  finish(ref, old, 'FAILED', ms)
+end
+
+-- Takes a chunk from its owner.
+local function end_lease(ref, index, owner)
+  redis.call('HDEL', P .. 'leases:' .. ref, index)
+  redis.call('HDEL', P .. 'fractions:' .. ref, index)
+  redis.call('SREM', P .. 'held:' .. owner, ref .. ' ' .. index)
+end
+
+-- How often a chunk's attempts have failed, and how often its worker was lost.
+local function tries_of(ref, index)
+  local packed = redis.call('HGET', P .. 'tries:' .. ref, index)
+  if not packed then return 0, 0 end
+  local failed, lost = string.match(packed, '^(%d+) (%d+)$')
+  return tonumber(failed), tonumber(lost)
+end
+
+local function set_tries(ref, index, failed, lost)
+  redis.call('HSET', P .. 'tries:' .. ref, index, string.format('%d %d', failed, lost))
+end

@@ -1,0 +1,114 @@
+-- Gives a worker chunks: of the job with the least pass first, where a job's pass grows by the compute
+-- time leased, divided by its weight (stride scheduling).
+--
+-- KEYS     1 prefix of the shard's keys
+-- ARGV     1 worker uid, 2 call id, 3 how many chunks it can take, 4 microseconds of work that a job is
+--          given at a time, 5 … the lanes that the worker serves, each `queue/kernel`
+-- RETURNS  {{ref, epoch, first, count, attempt}, …}; a repeat of a call gets what the first got
+local P = KEYS[1]
+--!include clock
+--!include job
+local uid, call, capacity, quantum = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local given = {}
+
+-- Adds a chunk to the answer, as part of the range before it where it can be.
+local function give(ref, epoch, index, attempt)
+  local last = given[#given]
+  if last and last[1] == ref and last[5] == attempt and last[3] + last[4] == index then
+    last[4] = last[4] + 1
+  else
+    given[#given + 1] = {ref, epoch, index, 1, attempt}
+  end
+end
+
+if not redis.call('ZSCORE', P .. 'owners', uid) then return given end
+local calls, held = P .. 'calls:' .. uid, P .. 'held:' .. uid
+if redis.call('HEXISTS', calls, call) == 1 then
+  local found = {}
+  for _, member in ipairs(redis.call('SMEMBERS', held)) do
+    local ref, index = string.match(member, '^(%S+) (%d+)$')
+    local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
+    local id, attempt = string.match(lease or '', '^%S+ (%S+) (%d+)')
+    if id == call then found[#found + 1] = {ref, tonumber(index), tonumber(attempt)} end
+  end
+  table.sort(found, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+  for _, chunk in ipairs(found) do
+    give(chunk[1], tonumber(redis.call('HGET', P .. 'job:' .. chunk[1], 'epoch')), chunk[2], chunk[3])
+  end
+  return given
+end
+
+local lanes = {}
+for i = 5, #ARGV do lanes[#lanes + 1] = ARGV[i] end
+local ms
+
+while capacity > 0 do
+  local ref, pass, lane
+  for _, name in ipairs(lanes) do
+    local head = redis.call('ZRANGE', P .. 'lane:' .. name, 0, 0, 'WITHSCORES')
+    if head[1] and (not pass or tonumber(head[2]) < pass) then
+      ref, pass, lane = head[1], tonumber(head[2]), name
+    end
+  end
+  if not ref then break end
+  ms = ms or now()
+  local key = P .. 'job:' .. ref
+  local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority', 'queue')
+  local n, next_, epoch, done = tonumber(job[2]), tonumber(job[3]), tonumber(job[4]), tonumber(job[5])
+  -- Chunk n merges the others, so it can be leased once all of them are done.
+  local limit = done == n and n + 1 or n
+  local returned = redis.call('ZCARD', P .. 'again:' .. ref)
+  local leasable = returned + math.max(0, limit - next_)
+
+  local cost, take = 10000, nil
+  if done > 0 then
+    cost = math.max(1, tonumber(job[6] or 0) / done)
+    take = math.max(1, math.floor(quantum / cost))
+  else
+    -- Nothing is known of the job yet: everyone alive gets an equal part.
+    take = math.ceil(leasable / math.max(1, redis.call('ZCARD', P .. 'owners')))
+  end
+  take = math.min(take, capacity, leasable)
+
+  local leases, members = {}, {}
+  local stamp = string.format('%d', ms)
+  local function lease(index, attempt)
+    local text = string.format('%d', index)
+    leases[#leases + 1] = text
+    leases[#leases + 1] = uid .. ' ' .. call .. ' ' .. attempt .. ' ' .. stamp
+    members[#members + 1] = ref .. ' ' .. text
+    give(ref, epoch, index, attempt)
+  end
+  local from_returned = math.min(take, returned)
+  if from_returned > 0 then
+    local popped = redis.call('ZPOPMIN', P .. 'again:' .. ref, from_returned)
+    for i = 1, #popped, 2 do
+      local failed, lost = tries_of(ref, popped[i])
+      lease(tonumber(popped[i]), failed + lost + 1)
+    end
+  end
+  for index = next_, next_ + take - from_returned - 1 do lease(index, 1) end
+  if take > 0 then
+    call_many('HSET', P .. 'leases:' .. ref, leases)
+    call_many('SADD', held, members)
+    redis.call('HSET', calls, call, stamp)
+  end
+  next_ = next_ + take - from_returned
+
+  redis.call('HSET', P .. 'vtime', job[8],
+    string.format('%.3f', math.max(pass, tonumber(redis.call('HGET', P .. 'vtime', job[8]) or 0))))
+  pass = pass + take * cost / 2 ^ tonumber(job[7] or 0)
+  redis.call('HSET', key, 'next', string.format('%d', next_), 'pass', string.format('%.3f', pass))
+  if take == leasable then
+    redis.call('ZREM', P .. 'lane:' .. lane, ref)
+  else
+    redis.call('ZADD', P .. 'lane:' .. lane, string.format('%.3f', pass), ref)
+  end
+  if job[1] == 'PENDING' then
+    redis.call('HSET', key, 'started', stamp)
+    set_state(ref, 'PENDING', 'RUNNING')
+  end
+  emit(ref, 'leased')
+  capacity = capacity - take
+end
+return given

@@ -1,0 +1,106 @@
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import pytest
+
+from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, NewJob, SpanResults
+from tallymesh_core.store.connection import Store
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
+
+ADDITIVE = NewJob(
+    tenant="default",
+    queue="default",
+    kernel="simulate",
+    work=b"work",
+    chunk_count=4,
+    additive=True,
+    priority=0,
+    max_attempts=2,
+    abacus="",
+    labels={},
+    initiated_by="test",
+)
+
+
+@dataclass
+class Scheduler:
+    """The stores of jobs and leases, spoken to as gateways speak to them."""
+
+    store: Store
+    jobs: JobStore
+    leases: LeaseStore
+    calls: count = field(default_factory=count)
+
+    async def submit(self, **changes: object) -> str:
+        return "default/" + await self.jobs.submit(replace(ADDITIVE, **changes))
+
+    async def beat(
+        self,
+        uid: str,
+        held: list[ChunkSpan] | None = None,
+        open_calls: tuple[str, ...] = (),
+        **more,
+    ) -> list[ChunkSpan]:
+        return await self.leases.beat(
+            uid,
+            name=f"name-{uid}",
+            info=uid.encode(),
+            slots=1,
+            draining=False,
+            held=held or [],
+            open_calls=open_calls,
+            **more,
+        )
+
+    async def lease(
+        self, uid: str, capacity: int = 100, call: str | None = None, lane: str = "default/simulate"
+    ) -> list[ChunkSpan]:
+        return await self.leases.lease(uid, call or f"call-{next(self.calls)}", capacity, [lane])
+
+    async def take(self, uid: str, capacity: int = 100) -> list[ChunkSpan]:
+        """Beats and leases, as a worker does that holds nothing."""
+        await self.beat(uid)
+        return await self.lease(uid, capacity)
+
+    async def commit(
+        self, uid: str, span: ChunkSpan, value: int = 1, **form: object
+    ) -> tuple[int, int]:
+        result = SpanResults(
+            span,
+            **({"sums": (value,) * span.count} | form),
+            micros=(1000,) * span.count,
+        )
+        return await self.leases.commit(uid, f"name-{uid}", [result])
+
+    async def fail(self, uid: str, span: ChunkSpan, reason: str = "CHUNK_FAILED") -> int:
+        one = ChunkFailure(replace(span, count=1), reason, "broken")
+        return await self.leases.fail(uid, f"name-{uid}", [one])
+
+    async def job(self, ref: str) -> JobRecord:
+        tenant, _, job_id = ref.partition("/")
+        return await self.jobs.get(tenant, job_id)
+
+    async def working_sets(self) -> dict[str, int]:
+        """Sizes of everything that has to be empty when nothing is under way."""
+        sizes = {}
+        for pattern in ("leases", "again", "later", "tries", "fractions", "parts", "lane", "held"):
+            async for key in self.store.client.scan_iter(f"{{tm*}}:{pattern}:*"):
+                sizes[key.decode()] = 1
+        for name in ("delayed", "outbox"):
+            for shard in range(self.store.shards):
+                key = f"{self.store.prefix(shard)}{name}"
+                if await self.store.client.exists(key):
+                    sizes[key] = 1
+        return sizes
+
+
+@pytest.fixture(params=[1, 3], ids=["1 shard", "3 shards"])
+async def scheduler(store_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Scheduler]:
+    """A scheduler whose workers count as alive for a second."""
+    store = await Store.open(store_url, shards=request.param)
+    try:
+        yield Scheduler(store, JobStore(store), LeaseStore(store))
+    finally:
+        await store.close()
