@@ -1,0 +1,89 @@
+"""Client of Tallymesh, a gRPC compute mesh.
+
+    from tallymesh import Client
+
+    with Client() as client:
+        print(client.count_primes(10**10))
+
+What is named in `__all__` is the public face; the modules beneath may change.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tallymesh.abacus import Abacus
+    from tallymesh.client import Client
+    from tallymesh.errors import (
+        Aborted,
+        AlreadyExists,
+        BacklogFull,
+        DeadlineExceeded,
+        EtagMismatch,
+        InternalError,
+        InvalidField,
+        JobCancelled,
+        JobEnded,
+        JobFailed,
+        NotFound,
+        RequestIdReused,
+        TallymeshError,
+        UnknownKernel,
+        Unreachable,
+        WaitTimeout,
+    )
+    from tallymesh.jobs import JobHandle
+    from tallymesh.v1.abacus_service_pb2 import Sum
+    from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
+    from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
+    from tallymesh.watching import Limits
+
+__all__ = [
+    "Abacus",
+    "Aborted",
+    "Add",
+    "AlreadyExists",
+    "BacklogFull",
+    "Chunk",
+    "Client",
+    "CountPrimes",
+    "DeadlineExceeded",
+    "EtagMismatch",
+    "InternalError",
+    "InvalidField",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobEvent",
+    "JobFailed",
+    "JobHandle",
+    "Limits",
+    "NotFound",
+    "RequestIdReused",
+    "Simulate",
+    "Sum",
+    "TallymeshError",
+    "UnknownKernel",
+    "Unreachable",
+    "WaitTimeout",
+    "Work",
+]
+
+_HOMES = {
+    "abacus": ("Abacus",),
+    "client": ("Client",),
+    "jobs": ("JobHandle",),
+    "watching": ("Limits",),
+    "v1.abacus_service_pb2": ("Sum",),
+    "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
+    "v1.work_pb2": ("Add", "CountPrimes", "Simulate", "Work"),
+}
+
+
+def __getattr__(name: str) -> object:
+    # Names are loaded when first used: the command line and the services import this package, and
+    # most of them need no client (nor the 0.2 s that loading gRPC takes).
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), "errors")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

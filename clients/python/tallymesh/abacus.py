@@ -1,0 +1,113 @@
+"""A named exact sum in the mesh, shared by everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from tallymesh.calls import Caller, Stream, new_request_id
+from tallymesh.errors import InvalidField
+from tallymesh.quantities import exact_text
+from tallymesh.v1.abacus_service_pb2 import (
+    AddNumberRequest,
+    AddNumberResponse,
+    GetSumRequest,
+    ResetSumRequest,
+    ResetSumResponse,
+    Sum,
+    WatchSumRequest,
+)
+from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
+from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
+
+
+class Abacus:
+    """An abacus. It comes into being by its first use, with the sum 0.
+
+    Attributes:
+        name: Resource name, `abaci/{abacus}`.
+    """
+
+    def __init__(
+        self, caller: Caller, stub: AbacusServiceStub, name: str, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.name = name
+        self._caller = caller
+        self._stub = stub
+        self._limits = limits
+
+    def __repr__(self) -> str:
+        return f"<Abacus {self.name}>"
+
+    @property
+    def sum(self) -> Decimal:
+        """The exact sum, asked for anew each time."""
+        return Decimal(self.read().value)
+
+    def read(self) -> Sum:
+        """Returns the sum with what is known of it: how many adds, when, who answered."""
+        return self._caller.unary(self._stub.GetSum, GetSumRequest(name=self.name))
+
+    def add(self, amount: int | Decimal | str, *, request_id: str | None = None) -> Decimal:
+        """Adds a number, a negative one subtracts, and returns the sum just after.
+
+        Args:
+            amount: Any int or Decimal, or a str such as "10_000", "1e10" or "2**40".
+            request_id: Makes it safe to add again what may have been added already: under one id
+                it counts once. Default a new one, which covers the retries of this call.
+
+        Raises:
+            TypeError: The amount is a float.
+            InvalidField: The amount is no number, or longer than 4,096 digits.
+            RequestIdReused: The id was used before to add something else.
+        """
+        return Decimal(self.post(amount, request_id=request_id).sum.value)
+
+    def post(
+        self, amount: int | Decimal | str, *, request_id: str | None = None
+    ) -> AddNumberResponse:
+        """As add(), with the mesh's whole answer."""
+        request = AddNumberRequest(name=self.name, request_id=request_id or new_request_id())
+        if isinstance(amount, int) and -(2**63) <= amount < 2**63:
+            request.number = amount
+        else:
+            try:
+                request.decimal = exact_text(amount)
+            except ValueError as error:
+                raise InvalidField.of(
+                    "decimal", amount, f"a number of at most 4096 digits ({error})"
+                ) from None
+        return self._caller.unary(self._stub.AddNumber, request)
+
+    def reset(self, *, request_id: str | None = None) -> Decimal:
+        """Sets the sum to 0 and returns what it was just before.
+
+        Args:
+            request_id: As of add().
+        """
+        return Decimal(self.clear(request_id=request_id).previous.value)
+
+    def clear(self, *, request_id: str | None = None) -> ResetSumResponse:
+        """As reset(), with the mesh's whole answer."""
+        request = ResetSumRequest(name=self.name, request_id=request_id or new_request_id())
+        return self._caller.unary(self._stub.ResetSum, request)
+
+    def watch(self, *, timeout: float | None = None, on_cut: OnCut | None = None) -> Iterator[Sum]:
+        """Yields the sum as it is, then whenever it has changed, without an end of its own.
+
+        Args:
+            timeout: Seconds after which to end with DeadlineExceeded; None for never.
+            on_cut: Told of every cut of the stream that is being mended.
+        """
+
+        def open_stream(left: float | None) -> Stream[Sum]:
+            return self._caller.stream(self._stub.WatchSum, WatchSumRequest(name=self.name), left)
+
+        seen: int | None = None
+        sums = read_on(
+            open_stream, lambda _: False, timeout=timeout, limits=self._limits, on_cut=on_cut
+        )
+        for current in sums:
+            if current.version != seen:
+                seen = current.version
+                yield current

@@ -1,0 +1,156 @@
+"""Calling the mesh: deadlines, and errors as this library tells them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from tallymesh import errors
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+Item_co = TypeVar("Item_co", bound=Message, covariant=True)
+Metadata = Sequence[tuple[str, str]]
+
+_REQUEST_ID_HEADER = "tallymesh-request-id"
+
+_BY_REASON: Mapping[str, type[errors.TallymeshError]] = {
+    "INVALID_FIELD": errors.InvalidField,
+    "MALFORMED_REQUEST": errors.InvalidField,
+    "UNKNOWN_KERNEL": errors.UnknownKernel,
+    "REQUEST_ID_REUSED": errors.RequestIdReused,
+    "JOB_ENDED": errors.JobEnded,
+    "BACKLOG_FULL": errors.BacklogFull,
+    "ETAG_MISMATCH": errors.EtagMismatch,
+}
+_BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidField,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidField,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.UNAVAILABLE: errors.Unreachable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.ABORTED: errors.Aborted,
+    grpc.StatusCode.INTERNAL: errors.InternalError,
+    grpc.StatusCode.UNKNOWN: errors.InternalError,
+    grpc.StatusCode.DATA_LOSS: errors.InternalError,
+}
+
+
+class Stream(Protocol[Item_co]):
+    """An open server stream."""
+
+    def __iter__(self) -> Iterator[Item_co]:
+        """Iterates over what the server sends."""
+
+    def cancel(self) -> bool:
+        """Ends the stream from this side."""
+
+
+class Caller:
+    """Makes calls with this client's metadata and deadline, and translates their errors."""
+
+    def __init__(self, timeout: float, metadata: Metadata) -> None:
+        self.timeout = timeout
+        self._metadata = tuple(metadata)
+
+    def unary(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Returns the answer of a unary call.
+
+        Args:
+            method: What to call.
+            request: What to send.
+            timeout: Seconds for all attempts together; None for the client's own.
+
+        Raises:
+            TallymeshError: The call failed.
+        """
+        deadline = self.timeout if timeout is None else timeout
+        try:
+            return method(request, timeout=deadline, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise translate(error) from error
+
+    def stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Stream[Answer]:
+        """Opens a server stream; its errors come untranslated, while it is read.
+
+        Args:
+            method: What to call.
+            request: What to send.
+            timeout: Seconds after which it ends with DEADLINE_EXCEEDED; None for never.
+        """
+        opened = method(request, timeout=timeout, metadata=self._metadata)
+        return cast("Stream[Answer]", opened)
+
+
+def new_request_id() -> str:
+    """Returns an id that makes one mutating call safe to repeat."""
+    return str(uuid.uuid4())
+
+
+def translate(error: grpc.RpcError) -> errors.TallymeshError:
+    """Returns the error of this library for a failed call."""
+    # Every RpcError that a channel raises is also the call it belongs to.
+    call = cast("grpc.Call", error)
+    code = call.code()
+    info, retry_after, violation = _details(call)
+    metadata = dict(info.metadata)
+    if violation is not None and "field" not in metadata:
+        metadata = {**metadata, "field": violation.field, "bound": violation.description}
+    kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, errors.TallymeshError)
+    return kind(
+        call.details() or f"the call failed with {code.name}",
+        reason=info.reason,
+        code=code.name,
+        request_id=_request_id(call),
+        retry_after=retry_after,
+        metadata=metadata,
+    )
+
+
+def _details(
+    call: grpc.Call,
+) -> tuple[
+    error_details_pb2.ErrorInfo,
+    float | None,
+    error_details_pb2.BadRequest.FieldViolation | None,
+]:
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    bad = error_details_pb2.BadRequest()
+    retry_after = None
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # the details contradict the status: only the status is to be trusted
+        status = None
+    for detail in status.details if status else ():
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+        else:
+            detail.Unpack(bad)
+            detail.Unpack(info)
+    return info, retry_after, bad.field_violations[0] if bad.field_violations else None
+
+
+def _request_id(call: grpc.Call) -> str:
+    for metadata in (call.initial_metadata(), call.trailing_metadata()):
+        for key, value in metadata or ():
+            if key == _REQUEST_ID_HEADER and isinstance(value, str):
+                return value
+    return ""

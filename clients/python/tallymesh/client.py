@@ -1,0 +1,286 @@
+"""The client: one connection to a mesh, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Self, Unpack, overload
+
+from tallymesh.abacus import Abacus
+from tallymesh.calls import Caller, new_request_id
+from tallymesh.channel import choose_address, open_channel
+from tallymesh.errors import InvalidField
+from tallymesh.jobs import JobHandle
+from tallymesh.quantities import exact_text
+from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
+from tallymesh.v1.job_pb2 import Job
+from tallymesh.v1.job_service_pb2 import (
+    JOB_VIEW_BASIC,
+    JOB_VIEW_FULL,
+    CreateJobRequest,
+    ListJobsRequest,
+    RunJobRequest,
+)
+from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
+from tallymesh.v1.mesh_service_pb2 import (
+    CheckStoreRequest,
+    CheckStoreResponse,
+    GetHealthRequest,
+    GetHealthResponse,
+    WhoAmIRequest,
+    WhoAmIResponse,
+)
+from tallymesh.v1.mesh_service_pb2_grpc import MeshServiceStub
+from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
+from tallymesh.watching import DEFAULT_LIMITS, Limits
+from tallymesh.works import (
+    AnyWork,
+    JobOptions,
+    Method,
+    make_count_primes,
+    make_job,
+    parse_state,
+    resource_name,
+)
+
+
+class Client:
+    """A client of one mesh. It may be shared by threads; it is closed by `with` or close().
+
+    Calls that may be repeated are, as the mesh's retry policy says, and every mutating call
+    carries a request id, so that a repeat never counts twice.
+
+    Attributes:
+        address: Where the mesh is reached.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = 10.0,
+        metadata: Mapping[str, str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Prepares the connection; it is made by the first call.
+
+        Args:
+            address: `host:port`, `unix:/path`, or several `host:port` separated by commas, which
+                share the calls in turn. Default: TALLYMESH_ADDRESS, else localhost:8080.
+            timeout: Seconds that a unary call may take, its retries included.
+            metadata: gRPC metadata to send with every call.
+            limits: How long watches put up with silence and with the mesh being away.
+
+        Raises:
+            InvalidField: The address is malformed.
+        """
+        self.address = choose_address(address)
+        self._limits = limits
+        self._channel = open_channel(self.address)
+        self._caller = Caller(timeout, tuple((metadata or {}).items()))
+        self._jobs = JobServiceStub(self._channel)
+        self._abaci = AbacusServiceStub(self._channel)
+        self._mesh = MeshServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls and watches under way end."""
+        self._channel.close()
+
+    def count_primes(
+        self,
+        stop: int,
+        start: int = 0,
+        *,
+        method: Method = "auto",
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> int:
+        """Counts the primes p with start <= p <= stop, and waits for the answer.
+
+        Args:
+            stop: Last number of the range, to 2^64 - 1.
+            start: First number of the range.
+            method: How to count; "auto" lets the mesh choose.
+            timeout: Seconds to wait; None for as long as it takes.
+            **options: As of JobOptions.
+
+        Raises:
+            InvalidField: A number is out of its bound.
+            JobFailed: The job failed.
+            JobCancelled: Somebody cancelled it.
+            WaitTimeout: It has not ended in time; it goes on.
+        """
+        return self.run(make_count_primes(start, stop, method), timeout=timeout, **options)
+
+    def add(
+        self,
+        *numbers: int | Decimal | str,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Decimal:
+        """Adds numbers exactly, as a job, and waits for the answer. Errors as of count_primes().
+
+        Args:
+            *numbers: 1 to 10,000 ints, Decimals or strs such as "0.1" or "2**40".
+            timeout: Seconds to wait; None for as long as it takes.
+            **options: As of JobOptions.
+
+        Raises:
+            TypeError: A number is a float.
+        """
+        texts = []
+        for index, number in enumerate(numbers):
+            try:
+                texts.append(exact_text(number))
+            except ValueError as error:
+                field = f"job.work.add.numbers[{index}]"
+                raise InvalidField.of(field, number, f"a number ({error})") from None
+        return self.run(Add(numbers=texts), timeout=timeout, **options)
+
+    def submit(
+        self, work: AnyWork, *, request_id: str | None = None, **options: Unpack[JobOptions]
+    ) -> JobHandle:
+        """Submits a job and returns at once with a handle on it.
+
+        Args:
+            work: What to compute: a CountPrimes, Add, Simulate or Work.
+            request_id: Makes it safe to submit again what may have been submitted already: the
+                same request under one id is one job. Default a new one.
+            **options: As of JobOptions.
+
+        Raises:
+            InvalidField: The mesh refuses the work or an option.
+            BacklogFull: Too many jobs wait; `retry_after` says when to come back.
+            RequestIdReused: The id was used before for something else.
+        """
+        request = CreateJobRequest(
+            job=make_job(work, options), request_id=request_id or new_request_id()
+        )
+        return self._handle(self._caller.unary(self._jobs.CreateJob, request))
+
+    @overload
+    def run(
+        self,
+        work: CountPrimes | Simulate,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> int: ...
+    @overload
+    def run(
+        self,
+        work: Add,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Decimal: ...
+    @overload
+    def run(
+        self,
+        work: Work,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> int | Decimal: ...
+    def run(
+        self,
+        work: AnyWork,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> int | Decimal:
+        """Submits a job, waits for it in the same call, and returns its result.
+
+        If the stream is cut, the job is watched on from where it is. Args as of submit(), errors
+        as of submit() and JobHandle.result().
+        """
+        request = RunJobRequest(
+            job=make_job(work, options), request_id=request_id or new_request_id()
+        )
+        return self._handle(Job()).run(request, timeout)
+
+    def job(self, name: str) -> JobHandle:
+        """Returns a handle on a job by name, with or without `jobs/`, without asking the mesh."""
+        return self._handle(Job(name=resource_name("jobs", name)))
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[str] = (),
+        kernel: str = "",
+        queue: str = "",
+        labels: Mapping[str, str] | None = None,
+        created_from: datetime | None = None,
+        created_until: datetime | None = None,
+        full: bool = False,
+        page_size: int = 50,
+    ) -> Iterator[Job]:
+        """Yields the jobs to which all filters apply, newest first, page by page.
+
+        Args:
+            states: Names of states, such as "running".
+            kernel: Only jobs of this kernel.
+            queue: Only jobs of this queue.
+            labels: Only jobs with all of these labels.
+            created_from: Only jobs accepted at or after this time; without a zone it is UTC.
+            created_until: Only jobs accepted before this time.
+            full: With `work`, `result` and the chunk map.
+            page_size: How many to ask for in one call, 1 to 1,000.
+
+        Raises:
+            InvalidField: A filter is malformed.
+        """
+        request = ListJobsRequest(
+            page_size=page_size,
+            states=[parse_state(state) for state in states],
+            kernel=kernel,
+            queue=queue,
+            labels=[f"{key}={value}" for key, value in (labels or {}).items()],
+            view=JOB_VIEW_FULL if full else JOB_VIEW_BASIC,
+        )
+        if created_from is not None:
+            request.create_time_from.FromDatetime(created_from)
+        if created_until is not None:
+            request.create_time_until.FromDatetime(created_until)
+        while True:
+            page = self._caller.unary(self._jobs.ListJobs, request)
+            yield from page.jobs
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def abacus(self, name: str) -> Abacus:
+        """Returns the abacus of this name, with or without `abaci/`, without asking the mesh."""
+        return Abacus(self._caller, self._abaci, resource_name("abaci", name), self._limits)
+
+    def health(self) -> GetHealthResponse:
+        """Tells how the mesh is."""
+        return self._caller.unary(self._mesh.GetHealth, GetHealthRequest())
+
+    def whoami(self) -> WhoAmIResponse:
+        """Tells who answers, and as whom this client is seen."""
+        return self._caller.unary(self._mesh.WhoAmI, WhoAmIRequest())
+
+    def check_store(self) -> CheckStoreResponse:
+        """Has the mesh write, read and delete a value in its store, and tells how that went."""
+        return self._caller.unary(self._mesh.CheckStore, CheckStoreRequest())
+
+    def _handle(self, job: Job) -> JobHandle:
+        return JobHandle(self._caller, self._jobs, job, self._limits)

@@ -1,0 +1,163 @@
+"""What can go wrong for a client: one root, and a child for each thing to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tallymesh.v1.job_pb2 import Job
+
+
+class TallymeshError(Exception):
+    """Root of everything that this library raises on purpose.
+
+    Attributes:
+        message: One sentence for a person.
+        reason: Name of the tallymesh.v1.ErrorReason without its prefix, such as "INVALID_FIELD";
+            empty where the mesh gave none, as when it was not reached.
+        code: Name of the gRPC status code, such as "INVALID_ARGUMENT"; empty where no call failed.
+        request_id: Id under which the call stands in the mesh's logs, or "".
+        retry_after: Seconds after which the mesh invites the call again, or None.
+        metadata: Further facts that the mesh told, by name.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        code: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
+
+
+class InvalidField(TallymeshError, ValueError):
+    """A field is missing, malformed or out of its bound; do not retry."""
+
+    @classmethod
+    def of(cls, field: str, value: object, bound: str) -> InvalidField:
+        """Returns the error for a value that is refused before it is sent.
+
+        Args:
+            field: Path of the field.
+            value: What was given.
+            bound: What the field takes, to be read after "is not".
+        """
+        shown = str(value)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        return cls(
+            f"{field}: {shown!r} is not {bound}",
+            reason="INVALID_FIELD",
+            metadata={"field": field, "value": shown, "bound": bound},
+        )
+
+    @property
+    def field(self) -> str:
+        """Path of the field, such as `job.work.count_primes.stop`."""
+        return self.metadata.get("field", "")
+
+    @property
+    def value(self) -> str:
+        """What was given, perhaps shortened."""
+        return self.metadata.get("value", "")
+
+    @property
+    def bound(self) -> str:
+        """What the field takes."""
+        return self.metadata.get("bound", "")
+
+
+class UnknownKernel(InvalidField):
+    """The work names no kernel, or one that this mesh does not know."""
+
+
+class NotFound(TallymeshError):
+    """The resource does not exist."""
+
+
+class AlreadyExists(TallymeshError):
+    """What was to be made exists already."""
+
+
+class RequestIdReused(AlreadyExists):
+    """The request id was used before with a different request."""
+
+
+class JobEnded(TallymeshError):
+    """The job has ended, so that the call cannot change it."""
+
+
+class BacklogFull(TallymeshError):
+    """The mesh takes no more just now; try again after `retry_after`."""
+
+
+class Unreachable(TallymeshError):
+    """The mesh, or a part of it that the call needs, does not answer."""
+
+
+class DeadlineExceeded(TallymeshError):
+    """The call took longer than its deadline. It may still have taken effect."""
+
+
+class Aborted(TallymeshError):
+    """The call lost against another, or its computation failed."""
+
+
+class EtagMismatch(Aborted):
+    """What the caller has read is not current any more: read again, then retry."""
+
+
+class InternalError(TallymeshError):
+    """A fault of the mesh; its log has the rest under `correlation_id`."""
+
+    @property
+    def correlation_id(self) -> str:
+        """Id under which the mesh's log tells what happened, or ""."""
+        return self.metadata.get("correlation_id", self.request_id)
+
+
+class JobFailed(TallymeshError):
+    """The job was given up.
+
+    Attributes:
+        job: The job in its final state; `job.error` says why.
+    """
+
+    def __init__(self, job: Job, reason: str) -> None:
+        super().__init__(f"{job.name} failed: {job.error.message or reason}", reason=reason)
+        self.job = job
+
+
+class JobCancelled(TallymeshError):
+    """The job was cancelled.
+
+    Attributes:
+        job: The job in its final state.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.name} was cancelled")
+        self.job = job
+
+
+class WaitTimeout(TallymeshError, TimeoutError):
+    """The wait for a job ended before the job did. The job goes on.
+
+    Attributes:
+        job: The job as last seen.
+    """
+
+    def __init__(self, job: Job, timeout: float) -> None:
+        super().__init__(f"{job.name} did not end within {timeout:g} s")
+        self.job = job

@@ -1,0 +1,202 @@
+"""A job, from the outside: watch it, wait for it, cancel it, see who computed what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+
+from tallymesh.calls import Caller, Stream
+from tallymesh.errors import DeadlineExceeded, WaitTimeout
+from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent
+from tallymesh.v1.job_service_pb2 import (
+    CancelJobRequest,
+    GetJobRequest,
+    ListChunksRequest,
+    RunJobRequest,
+    WatchJobRequest,
+)
+from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
+from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
+from tallymesh.works import FINAL_STATES, outcome
+
+_POLL_SECONDS = 0.05
+
+
+class JobHandle:
+    """A job in the mesh. It needs nobody to hold it: the job goes on without its handle.
+
+    Attributes:
+        job: The job as last seen.
+    """
+
+    def __init__(
+        self, caller: Caller, stub: JobServiceStub, job: Job, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.job = job
+        self._caller = caller
+        self._stub = stub
+        self._limits = limits
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """Resource name, `jobs/{job}`."""
+        return self.job.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job, as last seen, is in a final state."""
+        return self.job.state in FINAL_STATES
+
+    def refresh(self) -> Job:
+        """Asks for the job and returns it.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        self.job = self._caller.unary(self._stub.GetJob, GetJobRequest(name=self.name))
+        return self.job
+
+    def events(
+        self, *, timeout: float | None = None, on_cut: OnCut | None = None
+    ) -> Iterator[JobEvent]:
+        """Yields the messages of a watch as the mesh sends them, the ended job last.
+
+        A stream that is cut is opened again: a further snapshot comes, and nothing is missed.
+
+        Args:
+            timeout: Seconds after which to stop waiting; None for never.
+            on_cut: Told of every cut that is being mended.
+
+        Raises:
+            WaitTimeout: The job has not ended in time. It goes on.
+            Unreachable: The mesh is not, or was not for a minute.
+        """
+        return self._follow(None, timeout, on_cut)
+
+    def watch(self, *, timeout: float | None = None, on_cut: OnCut | None = None) -> Iterator[Job]:
+        """Yields the job: as it is, whenever it changes, and last as it ended.
+
+        Args and errors as of events().
+        """
+        for event in self.events(timeout=timeout, on_cut=on_cut):
+            if event.WhichOneof("event") != "keepalive":
+                yield self.job
+
+    def result(self, timeout: float | None = None) -> int | Decimal:
+        """Waits for the job to end and returns its result.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Returns:
+            The count of CountPrimes, the sum of Add as a Decimal, the number of chunks of Simulate.
+
+        Raises:
+            JobFailed: The job failed.
+            JobCancelled: The job was cancelled.
+            WaitTimeout: The job has not ended in time. It goes on.
+        """
+        for _ in self.events(timeout=timeout):
+            pass
+        return outcome(self.job)
+
+    def cancel(self, wait: bool = True, timeout: float = 10.0) -> Job:
+        """Cancels the job and returns it. Cancelling a cancelled job does nothing.
+
+        Args:
+            wait: Also wait until none of its chunks is running any more.
+            timeout: Seconds to wait for that.
+
+        Raises:
+            JobEnded: It has succeeded or failed already.
+            WaitTimeout: Chunks still run; they are being stopped.
+        """
+        self.job = self._caller.unary(self._stub.CancelJob, CancelJobRequest(name=self.name))
+        deadline = time.monotonic() + timeout
+        while wait and self.job.progress.chunks_running:
+            if time.monotonic() >= deadline:
+                raise WaitTimeout(self.job, timeout)
+            time.sleep(_POLL_SECONDS)
+            self.refresh()
+        return self.job
+
+    def chunks(self, page_size: int = 1000) -> Iterator[Chunk]:
+        """Yields all chunks of the job by index.
+
+        Args:
+            page_size: How many to ask for in one call, 1 to 1,000.
+        """
+        request = ListChunksRequest(parent=self.name, page_size=page_size)
+        while True:
+            page = self._caller.unary(self._stub.ListChunks, request)
+            yield from page.chunks
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def run(self, request: RunJobRequest, timeout: float | None = None) -> int | Decimal:
+        """Submits the job of `request`, waits for its end in the same call and returns its result.
+
+        Errors as of result(); DeadlineExceeded if it is not known whether the job was accepted.
+        """
+        for _ in self._follow(request, timeout, None):
+            pass
+        return outcome(self.job)
+
+    def _follow(
+        self, request: RunJobRequest | None, timeout: float | None, on_cut: OnCut | None
+    ) -> Iterator[JobEvent]:
+        def open_stream(left: float | None) -> Stream[JobEvent]:
+            if self.name or request is None:
+                watch = WatchJobRequest(name=self.name)
+                return self._caller.stream(self._stub.WatchJob, watch, left)
+            return self._caller.stream(self._stub.RunJob, request, left)
+
+        def is_last(event: JobEvent) -> bool:
+            return event.WhichOneof("event") == "ended"
+
+        events = read_on(open_stream, is_last, timeout=timeout, limits=self._limits, on_cut=on_cut)
+        try:
+            for event in events:
+                self.job = after(self.job, event)
+                yield event
+        except DeadlineExceeded as error:
+            if timeout is None or not self.name:
+                raise
+            raise WaitTimeout(self.job, timeout) from error
+
+
+def after(job: Job, event: JobEvent) -> Job:
+    """Returns the job as it is after the event; `job` itself stays as it was."""
+    match event.WhichOneof("event"):
+        case "snapshot":
+            return event.snapshot
+        case "ended":
+            return event.ended
+        case "delta":
+            changed = Job()
+            changed.CopyFrom(job)
+            _apply(event.delta, changed)
+            changed.version = event.version
+            return changed
+        case _:
+            return job
+
+
+def _apply(delta: JobDelta, job: Job) -> None:
+    if delta.state:
+        # An empty sentence is not a set field, so only a state can take the old one away.
+        job.ClearField("state_reason")
+    # Merged by name: the two messages number the same fields differently.
+    for field, value in delta.ListFields():
+        job.ClearField(field.name)  # type: ignore[arg-type]  # a delta uses the job's own names
+        if field.message_type is None:
+            setattr(job, field.name, value)
+        elif field.message_type.GetOptions().map_entry:
+            getattr(job, field.name).update(value)
+        else:
+            getattr(job, field.name).CopyFrom(value)

@@ -1,0 +1,143 @@
+"""Reading a stream that may be cut: a new one takes up where the old one ended."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from tallymesh.calls import Stream, translate
+from tallymesh.errors import DeadlineExceeded, TallymeshError, Unreachable
+
+Item = TypeVar("Item", bound=Message)
+
+#: Told of every cut that is about to be mended.
+OnCut = Callable[[TallymeshError], None]
+
+# Codes by which a proxy, or gRPC itself, tells that a connection broke.
+_BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to put up with what.
+
+    Attributes:
+        silence: Seconds without a message after which a stream counts as cut. The mesh sends one at
+            least every 10 s.
+        patience: Seconds to go on trying to get a stream back.
+        first_delay: Seconds before the first try; each further one waits twice as long.
+        longest_delay: Seconds that it waits at most.
+    """
+
+    silence: float = 25.0
+    patience: float = 60.0
+    first_delay: float = 0.1
+    longest_delay: float = 2.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def read_on(
+    open_stream: Callable[[float | None], Stream[Item]],
+    is_last: Callable[[Item], bool],
+    *,
+    timeout: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    on_cut: OnCut | None = None,
+) -> Iterator[Item]:
+    """Yields what the stream brings until its last message, opening it again when it is cut.
+
+    Args:
+        open_stream: Opens a stream that lasts at most the given number of seconds. What it brings
+            must stand on its own, as a snapshot does.
+        is_last: Whether a message is the last one; a stream that ends before it was cut.
+        timeout: Seconds for the whole; None for no end.
+        limits: How long to put up with silence and absence.
+        on_cut: Told of every cut.
+
+    Raises:
+        DeadlineExceeded: The timeout has passed.
+        Unreachable: The first stream could not be had, or no further one for all the patience.
+        TallymeshError: The mesh refused.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    last_sign_of_life: float | None = None
+    delay = limits.first_delay
+    while True:
+        opened_at = time.monotonic()
+        stream = open_stream(None if deadline is None else max(deadline - opened_at, 0.0))
+        try:
+            for item in _Watchdog(stream, limits.silence):
+                yield item
+                if is_last(item):
+                    return
+                last_sign_of_life = time.monotonic()
+            error: TallymeshError = Unreachable("the stream ended before its time")
+        except grpc.RpcError as broken:
+            error = translate(broken)
+            # An error with a reason is the mesh's own word, not an accident on the way.
+            accident = error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
+            if last_sign_of_life is None or not accident:
+                raise error from broken
+        finally:
+            stream.cancel()
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
+            raise DeadlineExceeded("the time given has passed", code="DEADLINE_EXCEEDED")
+        if last_sign_of_life is None:
+            raise error
+        if now - last_sign_of_life > limits.patience:
+            raise Unreachable(
+                f"no stream could be had for {limits.patience:g} s: {error.message}",
+                reason=error.reason,
+                code=error.code,
+            )
+        if on_cut is not None:
+            on_cut(error)
+        if now - opened_at > limits.longest_delay:  # it had been well
+            delay = limits.first_delay
+        pause = max(delay * random.uniform(0.5, 1.0), error.retry_after or 0.0)  # noqa: S311
+        time.sleep(pause if deadline is None else min(pause, max(deadline - now, 0.0)))
+        delay = min(delay * 2, limits.longest_delay)
+
+
+class _Watchdog(Generic[Item]):
+    """Iterates over a stream and cancels it when it leaves its reader waiting for too long.
+
+    A connection may die without a word, behind a proxy even without a failed ping.
+    """
+
+    def __init__(self, stream: Stream[Item], limit: float) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._waiting_since: float | None = None
+        self._done = threading.Event()
+
+    def __iter__(self) -> Iterator[Item]:
+        threading.Thread(target=self._guard, name="tallymesh-watchdog", daemon=True).start()
+        items = iter(self._stream)
+        try:
+            while True:
+                self._waiting_since = time.monotonic()
+                item = next(items, None)
+                self._waiting_since = None
+                if item is None:
+                    return
+                yield item
+        finally:
+            self._done.set()
+
+    def _guard(self) -> None:
+        while not self._done.wait(self._limit / 4):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._limit:
+                self._stream.cancel()
+                return

@@ -1,0 +1,152 @@
+"""What jobs are made of, and what comes out of them, as this library's users write and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal, TypedDict
+
+from google.protobuf.message import Message
+
+from tallymesh.errors import InvalidField, JobCancelled, JobFailed, TallymeshError
+from tallymesh.v1.errors_pb2 import ErrorReason
+from tallymesh.v1.job_pb2 import Job
+from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
+
+#: Anything that a job can be made of.
+AnyWork = Work | CountPrimes | Add | Simulate
+#: How to count primes.
+Method = Literal["auto", "sieve"]
+
+FINAL_STATES = (Job.STATE_SUCCEEDED, Job.STATE_FAILED, Job.STATE_CANCELLED)
+
+_MAX_UINT64 = 2**64 - 1
+
+
+class JobOptions(TypedDict, total=False):
+    """How a job is to be run; what is left out is as the mesh chooses.
+
+    Attributes:
+        chunks: Into how many chunks to cut the work; 0 lets its kernel plan.
+        queue: The queue to wait in; default "default".
+        priority: Share among the jobs of the queue, 0 to 9; each step doubles it.
+        labels: Free marks to list by.
+        abacus: The abacus to which the total is added once, with or without `abaci/`.
+        max_attempts: How often a chunk may be tried before it fails the job; default 4.
+    """
+
+    chunks: int
+    queue: str
+    priority: int
+    labels: Mapping[str, str]
+    abacus: str
+    max_attempts: int
+
+
+def make_job(work: AnyWork, options: JobOptions) -> Job:
+    """Returns the job to submit.
+
+    Raises:
+        InvalidField: A number does not fit its field. Everything else is for the mesh to judge.
+        TypeError: The work is none, or a number is no int.
+    """
+    job = Job(
+        work=_wrap(work),
+        chunk_count=_fitting("job.chunk_count", options.get("chunks", 0), 0, 2**22),
+        queue=options.get("queue", ""),
+        priority=_fitting("job.priority", options.get("priority", 0), 0, 9),
+        labels=options.get("labels", {}),
+        max_attempts=_fitting("job.max_attempts", options.get("max_attempts", 0), 0, 100),
+    )
+    if abacus := options.get("abacus"):
+        job.abacus = resource_name("abaci", abacus)
+    return job
+
+
+def make_count_primes(start: int, stop: int, method: Method = "auto") -> CountPrimes:
+    """Returns the work that counts the primes p with start <= p <= stop.
+
+    Raises:
+        InvalidField: A bound is outside of 0 to 2^64 - 1, or the method is unknown.
+        TypeError: A bound is no int.
+    """
+    if method not in ("auto", "sieve"):
+        raise InvalidField.of("job.work.count_primes.method", method, '"auto" or "sieve"')
+    return CountPrimes(
+        start=_fitting("job.work.count_primes.start", start, 0, _MAX_UINT64),
+        stop=_fitting("job.work.count_primes.stop", stop, 0, _MAX_UINT64),
+        method=CountPrimes.METHOD_SIEVE if method == "sieve" else CountPrimes.METHOD_UNSPECIFIED,
+    )
+
+
+def resource_name(collection: str, name: str) -> str:
+    """Returns the full name of a resource that was named with or without its collection."""
+    return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
+
+
+def parse_state(name: str) -> Job.State.ValueType:
+    """Returns the state called `name`, in either case.
+
+    Raises:
+        InvalidField: There is none.
+    """
+    states = {key.removeprefix("STATE_"): value for key, value in Job.State.items() if value}
+    if name.upper() not in states:
+        raise InvalidField.of("states", name, f"one of {', '.join(states).lower()}")
+    return states[name.upper()]
+
+
+def state_name(state: Job.State.ValueType) -> str:
+    """Returns the name of a state without its prefix, such as "RUNNING"."""
+    return Job.State.Name(state).removeprefix("STATE_")
+
+
+def outcome(job: Job) -> int | Decimal:
+    """Returns the result of a job that has ended.
+
+    Raises:
+        JobFailed: It failed.
+        JobCancelled: It was cancelled.
+    """
+    if job.state == Job.STATE_FAILED:
+        reason = ErrorReason.Name(job.error.reason).removeprefix("ERROR_REASON_")
+        raise JobFailed(job, reason)
+    if job.state == Job.STATE_CANCELLED:
+        raise JobCancelled(job)
+    return _value(job.result)
+
+
+def _value(result: Result) -> int | Decimal:
+    match result.WhichOneof("kernel"):
+        case "count_primes":
+            return result.count_primes.count
+        case "add":
+            return Decimal(result.add.sum)
+        case "simulate":
+            return result.simulate.chunks
+        case _:
+            raise TallymeshError("the result is of a kind that this client does not know")
+
+
+def _wrap(work: AnyWork) -> Work:
+    match work:
+        case Work():
+            return work
+        case CountPrimes():
+            return Work(count_primes=work)
+        case Add():
+            return Work(add=work)
+        case Simulate():
+            return Work(simulate=work)
+        case Message():
+            raise TypeError(f"{work.DESCRIPTOR.full_name} is no work")
+        case _:
+            raise TypeError(f"{work!r} is no work: give a CountPrimes, Add, Simulate or Work")
+
+
+def _fitting(field: str, value: int, low: int, high: int) -> int:
+    if isinstance(value, float) or not hasattr(value, "__index__"):
+        raise TypeError(f"{field}: {value!r} is a {type(value).__name__}: give an int")
+    if not low <= value <= high:
+        raise InvalidField.of(field, value, f"in {low} to {high}")
+    return int(value)
