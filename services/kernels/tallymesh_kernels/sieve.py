@@ -51,7 +51,7 @@ def open_sieve() -> Sieve:
             return found
         if choice == "libprimesieve":
             raise SieveUnavailable(
-                f"{CHOICE_VARIABLE}: libprimesieve is found neither in the system nor in a wheel"
+                f"{CHOICE_VARIABLE}: there is no libprimesieve in the system, nor its wheel"
             )
     from tallymesh_kernels.numpy_sieve import NumpySieve
 

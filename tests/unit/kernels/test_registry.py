@@ -1,0 +1,79 @@
+"""The registry finds kernels, and importing them costs next to nothing."""
+
+import subprocess
+import sys
+
+import pytest
+from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
+from tallymesh_kernels import Invalid, Registry, UnknownKernel, builtin
+
+
+def test_every_kernel_of_the_contract_is_built_in() -> None:
+    names = set(builtin().names())
+    for message in (Work, Result):
+        assert {field.name for field in message.DESCRIPTOR.oneofs_by_name["kernel"].fields} == names
+
+
+@pytest.mark.parametrize(
+    ("work", "name", "message"),
+    [
+        (Work(count_primes=CountPrimes(stop=9)), "count_primes", CountPrimes(stop=9)),
+        (Work(count_primes=CountPrimes()), "count_primes", CountPrimes()),
+        (Work(add=Add(numbers=["1"])), "add", Add(numbers=["1"])),
+        (Work(simulate=Simulate(seed=1)), "simulate", Simulate(seed=1)),
+    ],
+)
+def test_work_names_its_kernel(work: Work, name: str, message: object) -> None:
+    registry = builtin()
+    kernel, found = registry.of(work)
+    assert kernel is registry.get(name)
+    assert kernel.name == name
+    assert found == message
+
+
+def test_only_add_keeps_partials() -> None:
+    registry = builtin()
+    assert {name for name in registry.names() if not registry.get(name).additive} == {"add"}
+    assert registry.get("add").max_chunks == 65_536
+    assert registry.get("count_primes").max_chunks == registry.get("simulate").max_chunks == 2**22
+
+
+def test_empty_work() -> None:
+    with pytest.raises(UnknownKernel, match="names no kernel") as error:
+        builtin().of(Work())
+    assert error.value.name == ""
+    assert error.value.known == builtin().names()
+
+
+def test_unknown_kernels() -> None:
+    with pytest.raises(UnknownKernel, match="'score' is not a known kernel; known: count_primes"):
+        builtin().get("score")
+    with pytest.raises(UnknownKernel, match="'add'"):
+        Registry(()).of(Work(add=Add()))
+
+
+def test_a_refusal_says_all() -> None:
+    refusal = Invalid("stop", 3, "a number from 9 to 10")
+    assert str(refusal) == "stop: '3' is not a number from 9 to 10"
+
+
+def test_the_light_half_loads_nothing_heavy() -> None:
+    script = """
+import sys
+from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
+from tallymesh_kernels import builtin
+for work in (
+    Work(count_primes=CountPrimes(stop=10**10)),
+    Work(add=Add(numbers=["1"])),
+    Work(simulate=Simulate(failure_rate=0.5)),
+):
+    kernel, message = builtin().of(work)
+    kernel.validate(message)
+    kernel.plan(message)
+heavy = {"numpy", "ctypes", "importlib.metadata", "grpc", "redis", "tallymesh_core", "asyncio"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.strip() == "[]"
