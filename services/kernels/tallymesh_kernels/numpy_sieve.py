@@ -28,8 +28,8 @@ BLOCK = 1 << 22
 # Primes up to a segment's size / DENSE are struck out one by one, larger ones all at once.
 DENSE = 64
 
-# Proving one number prime by itself takes as long as striking out so many base primes' candidates:
-# where the range is narrow and high, that saves finding all primes up to its root.
+# Proving one number prime by itself takes about as long as sieving so many for base primes. Where
+# the range is narrow and high, that is done to what is left after the primes up to PRESIEVE.
 PROOF_COST = 2000
 PRESIEVE = 1 << 16
 
