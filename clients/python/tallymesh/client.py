@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self, Unpack, overload
 
 from tallymesh.abacus import Abacus
+from tallymesh.address import choose_address
 from tallymesh.calls import Caller, new_request_id
-from tallymesh.channel import choose_address, open_channel
+from tallymesh.channel import open_channel
 from tallymesh.errors import InvalidField
 from tallymesh.jobs import JobHandle
 from tallymesh.quantities import exact_text

@@ -1,0 +1,5 @@
+"""Runs the command line: `python -m tallymesh`."""
+
+from tallymesh.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""How the command line ends: its exit codes, and what it says of an error."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from tallymesh import errors
+
+
+class Exit(IntEnum):
+    """Exit codes; those of jobs come from how the job ended, never from how its stream did."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CANCELLED = 3
+    TIMEOUT = 4
+    UNREACHABLE = 5
+
+
+def exit_code(error: errors.TallymeshError) -> Exit:
+    """Returns the exit code that stands for the error."""
+    match error:
+        case errors.InvalidField():
+            return Exit.USAGE
+        case errors.JobCancelled():
+            return Exit.CANCELLED
+        case errors.DeadlineExceeded() | errors.WaitTimeout():
+            return Exit.TIMEOUT
+        case errors.Unreachable():
+            return Exit.UNREACHABLE
+        case _:
+            return Exit.FAILED
+
+
+def describe(error: errors.TallymeshError, address: str) -> str:
+    """Returns one line that tells a person of the error, and what to do about it if that is known.
+
+    Args:
+        error: What went wrong.
+        address: Where the mesh was looked for.
+    """
+    text = " ".join(error.message.split())
+    match error:
+        case errors.Unreachable() if not error.reason:
+            return _describe_absence(text, address)
+        case errors.DeadlineExceeded():
+            return f"no answer from {address} in time ({text}); --timeout gives it longer"
+        case errors.WaitTimeout():
+            return f"{text}; it goes on: tallymesh jobs watch {error.job.name}"
+        case errors.TallymeshError(code="UNIMPLEMENTED"):
+            return f"what answers at {address} does not know this call ({text})"
+        case _:
+            return text
+
+
+def _describe_absence(text: str, address: str) -> str:
+    if "no healthy upstream" in text:
+        return (
+            f"the edge at {address} answers, but no service behind it does; see: tallymesh status"
+        )
+    if text.startswith("failed to connect") or "DNS" in text or "resolution" in text:
+        cause = text.rpartition(": ")[2]
+        return f"no mesh answers at {address} ({cause}); start one with: tallymesh up"
+    return f"lost the mesh at {address}: {text}"

@@ -1,0 +1,134 @@
+"""Following a job to its end: progress, result, exit code, and what Ctrl-C does meanwhile."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tallymesh.cli.exits import Exit
+from tallymesh.cli.options import Settings
+from tallymesh.cli.output import to_json, write
+
+if TYPE_CHECKING:
+    from tallymesh.errors import TallymeshError
+    from tallymesh.jobs import JobHandle
+    from tallymesh.works import AnyWork
+
+_SECOND_CTRL_C_SECONDS = 2.0
+_POSTING_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+
+
+def submit(settings: Settings, work: AnyWork, options: dict[str, Any]) -> Exit:
+    """Submits a job and follows it, unless told to detach.
+
+    Args:
+        settings: Where the mesh is, and how to write.
+        work: What to compute.
+        options: What `job_options` took from the command line.
+
+    Returns:
+        How the command ends.
+    """
+    chosen = {name: value for name, value in options.items() if value is not None}
+    detach = chosen.pop("detach")
+    with settings.connect() as client:
+        handle = client.submit(work, **chosen)
+        if detach:
+            write(settings, handle.job, lambda: handle.name)
+            click.echo(f"watch it with: {_command(settings, 'watch', handle)}", err=True)
+            return Exit.OK
+        return follow(settings, handle)
+
+
+def follow(settings: Settings, handle: JobHandle) -> Exit:
+    """Shows a job's progress until it ends, then its result.
+
+    Returns:
+        How the job ended, or OK if the user detached from it.
+    """
+    from tallymesh.cli.progress import open_display
+
+    try:
+        with open_display() as display:
+
+            def tell(error: TallymeshError) -> None:
+                display.notice(f"lost the stream of {handle.name} ({error.message}); reattaching")
+
+            for event in handle.events(timeout=settings.timeout, on_cut=tell):
+                if settings.output == "jsonl":
+                    click.echo(to_json(event))
+                display.show(handle.job)
+    except KeyboardInterrupt:
+        return _interrupted(settings, handle)
+    return _conclude(settings, handle)
+
+
+def _conclude(settings: Settings, handle: JobHandle) -> Exit:
+    from tallymesh.cli.job_text import result_text, summary
+    from tallymesh.v1.job_pb2 import Job
+
+    succeeded = handle.job.state == Job.STATE_SUCCEEDED
+    if succeeded and settings.output == "text":
+        click.echo(result_text(handle.job))
+    posting = _await_posting(handle) if succeeded and handle.job.abacus else ""
+    if settings.output == "json":
+        write(settings, handle.job, str)
+    job = handle.job
+    if job.state == Job.STATE_FAILED:
+        where = f" (chunk {job.error.chunk}, on {job.error.worker})" if job.error.worker else ""
+        click.echo(f"error: {job.name} failed: {job.error.message}{where}", err=True)
+        return Exit.FAILED
+    if job.state == Job.STATE_CANCELLED:
+        click.echo(f"error: {job.name} was cancelled", err=True)
+        return Exit.CANCELLED
+    click.echo(summary(job), err=True)
+    if posting:
+        click.echo(posting, err=True)
+    return Exit.OK
+
+
+def _await_posting(handle: JobHandle) -> str:
+    """Waits a little for the job's total to stand on its abacus, and tells how that went."""
+    from tallymesh.cli.job_text import grouped
+
+    deadline = time.monotonic() + _POSTING_SECONDS
+    while True:
+        posting = handle.job.abacus_posting
+        if posting.error:
+            return f"error: {handle.job.abacus} did not take the total: {posting.error}"
+        if posting.HasField("post_time"):
+            return f"{handle.job.abacus} is now {grouped(posting.sum)}"
+        if time.monotonic() >= deadline:
+            return f"{handle.job.abacus} has not taken the total yet; it will, once"
+        time.sleep(_POLL_SECONDS)
+        handle.refresh()
+
+
+def _interrupted(settings: Settings, handle: JobHandle) -> Exit:
+    from tallymesh.errors import JobEnded
+
+    click.echo(
+        f"\ndetaching from {handle.name}; press Ctrl-C again within"
+        f" {_SECOND_CTRL_C_SECONDS:g} s to cancel the job",
+        err=True,
+    )
+    try:
+        time.sleep(_SECOND_CTRL_C_SECONDS)
+    except KeyboardInterrupt:
+        try:
+            handle.cancel(wait=False)
+        except JobEnded:
+            handle.refresh()
+        return _conclude(settings, handle)
+    click.echo(f"{handle.name} goes on", err=True)
+    click.echo(f"  watch it again: {_command(settings, 'watch', handle)}", err=True)
+    click.echo(f"  cancel it:      {_command(settings, 'cancel', handle)}", err=True)
+    return Exit.OK
+
+
+def _command(settings: Settings, verb: str, handle: JobHandle) -> str:
+    address = f" --address {settings.address}" if settings.address else ""
+    return f"tallymesh{address} jobs {verb} {handle.name}"

@@ -1,0 +1,223 @@
+"""Jobs and chunks as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tallymesh.cli import text
+from tallymesh.v1.job_pb2 import Chunk, Job
+from tallymesh.v1.work_pb2 import CountPrimes, Work
+from tallymesh.works import outcome, state_name
+
+
+def result_text(job: Job) -> str:
+    """Returns the result of a job that has succeeded, bare."""
+    return str(outcome(job))
+
+
+def progress_line(job: Job) -> str:
+    """Returns one line on how far the job is."""
+    progress = job.progress
+    parts = [
+        f"{progress.chunks_done:,}/{text.counted(progress.chunks_total, 'chunk')}"
+        f" ({progress.fraction:.1%})"
+    ]
+    if progress.chunks_per_second:
+        parts.append(f"{progress.chunks_per_second:,.1f} chunks/s")
+    if progress.HasField("eta"):
+        parts.append(f"ETA {text.duration(text.seconds_of(progress.eta))}")
+    if progress.running_total:
+        parts.append(f"total {grouped(progress.running_total)}")
+    if progress.workers:
+        parts.append(text.counted(progress.workers, "worker"))
+    if job.state_reason:
+        parts.append(job.state_reason)
+    return f"{job.name}: {', '.join(parts)}"
+
+
+def summary(job: Job) -> str:
+    """Returns what a person wants to know of a job that has succeeded: what, how long, by whom."""
+    whole = text.duration(text.between(job.create_time, job.end_time))
+    by = ", ".join(f"{name} {count:,}" for name, count in _handlers(job))
+    rate = (
+        f", {job.progress.chunks_per_second:,.1f} a second"
+        if job.progress.chunks_per_second
+        else ""
+    )
+    lines = [
+        f"{_headline(job)} in {whole}",
+        f"  {job.name}: {text.counted(job.chunk_count, 'chunk')}{rate}, by {by or 'nobody'}",
+        f"  waited {text.duration(_waited(job))}, ran {text.duration(_ran(job))},"
+        f" {text.duration(text.seconds_of(job.compute_time))} of processor time;"
+        f" accepted by {job.initiated_by}, answered by {job.checked_by}",
+    ]
+    if mishaps := _mishaps(job):
+        lines.append(f"  on the way: {mishaps}; every chunk is counted once all the same")
+    return "\n".join(lines)
+
+
+def job_table(jobs: Sequence[Job]) -> str:
+    """Returns the jobs as a table."""
+    rows = [
+        (
+            job.name,
+            text.state(state_name(job.state)),
+            job.kernel,
+            job.queue,
+            f"{text.number(job.progress.chunks_done)}/{text.number(job.chunk_count)}",
+            f"{job.progress.fraction:.0%}",
+            text.clock(job.create_time),
+            text.duration(_ran(job)) if job.HasField("start_time") else "-",
+        )
+        for job in jobs
+    ]
+    headers = ("NAME", "STATE", "KERNEL", "QUEUE", "CHUNKS", "DONE", "CREATED", "RAN")
+    return text.table(headers, rows, right="CHUNKS DONE RAN")
+
+
+def job_page(job: Job) -> str:
+    """Returns everything about one job."""
+    posting = job.abacus_posting
+    entered = ""
+    if posting.error:
+        entered = f", not entered: {posting.error}"
+    elif posting.HasField("post_time"):
+        entered = f", {grouped(posting.amount)} entered, sum {grouped(posting.sum)}"
+    failure = ""
+    if job.HasField("error"):
+        failure = f"{job.error.message} (chunk {job.error.chunk}, on {job.error.worker or 'none'})"
+    done = f"{text.number(job.progress.chunks_done)} of {text.number(job.chunk_count)} chunks"
+    return text.pairs(
+        [
+            ("job", job.name),
+            ("state", text.state(state_name(job.state))),
+            ("why", job.state_reason),
+            ("error", failure),
+            ("work", work_text(job.work) or job.kernel),
+            ("result", result_text(job) if job.state == Job.STATE_SUCCEEDED else ""),
+            ("progress", f"{done}, {job.progress.fraction:.1%}"),
+            (
+                "rate",
+                f"{job.progress.chunks_per_second:,.1f} chunks/s"
+                if job.progress.chunks_per_second
+                else "",
+            ),
+            (
+                "ETA",
+                text.duration(text.seconds_of(job.progress.eta))
+                if job.progress.HasField("eta")
+                else "",
+            ),
+            ("queue", f"{job.queue}, priority {job.priority}"),
+            ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))),
+            ("abacus", f"{job.abacus}{entered}" if job.abacus else ""),
+            ("created", f"{text.clock(job.create_time)} by {job.initiated_by}"),
+            ("waited", text.duration(_waited(job)) if job.create_time.seconds else ""),
+            ("ran", text.duration(_ran(job)) if job.HasField("start_time") else ""),
+            (
+                "computed",
+                f"{text.duration(text.seconds_of(job.compute_time))} of processor time"
+                if text.seconds_of(job.compute_time)
+                else "",
+            ),
+            ("by", ", ".join(f"{name} {text.number(count)}" for name, count in _handlers(job))),
+            ("mishaps", _mishaps(job)),
+            ("answered", f"by {job.checked_by}" if job.checked_by else ""),
+        ]
+    )
+
+
+def chunk_table(chunks: Sequence[Chunk]) -> str:
+    """Returns the chunks as a table."""
+    rows = [
+        (
+            text.number(chunk.index),
+            text.state(Chunk.State.Name(chunk.state).removeprefix("STATE_")),
+            chunk.worker or "-",
+            str(chunk.attempt or "-"),
+            text.clock(chunk.lease_time),
+            _took(chunk),
+        )
+        for chunk in chunks
+    ]
+    headers = ("CHUNK", "STATE", "WORKER", "ATTEMPT", "LEASED", "TOOK")
+    return text.table(headers, rows, right="CHUNK ATTEMPT TOOK")
+
+
+def work_text(work: Work) -> str:
+    """Returns what the work is, in a few words."""
+    match work.WhichOneof("kernel"):
+        case "count_primes":
+            primes = work.count_primes
+            method = CountPrimes.Method.Name(primes.method).removeprefix("METHOD_").lower()
+            how = "" if method == "unspecified" else f", method {method}"
+            return (
+                f"count primes from {text.number(primes.start)} to {text.number(primes.stop)}{how}"
+            )
+        case "add":
+            return f"add {text.counted(len(work.add.numbers), 'number')}"
+        case "simulate":
+            lasting = text.duration(text.seconds_of(work.simulate.duration))
+            return (
+                f"simulate {lasting} a chunk, failure rate {work.simulate.failure_rate:g},"
+                f" crash rate {work.simulate.crash_rate:g}"
+            )
+        case _:
+            return ""
+
+
+def grouped(decimal: str) -> str:
+    """Returns a plain decimal with separators in its whole part."""
+    sign = "-" if decimal.startswith("-") else ""
+    whole, point, fraction = decimal.removeprefix("-").partition(".")
+    groups = [whole[max(end - 3, 0) : end] for end in range(len(whole), 0, -3)]
+    return f"{sign}{','.join(reversed(groups))}{point}{fraction}"
+
+
+def _headline(job: Job) -> str:
+    match job.result.WhichOneof("kernel"):
+        case "count_primes":
+            primes = job.work.count_primes
+            return (
+                f"{job.result.count_primes.count:,} primes from {primes.start:,} to {primes.stop:,}"
+            )
+        case "add":
+            return f"{grouped(job.result.add.sum)} is the sum"
+        case _:
+            return f"{text.counted(job.chunk_count, 'chunk')} done"
+
+
+def _handlers(job: Job) -> list[tuple[str, int]]:
+    return sorted(job.handled_by.items())
+
+
+def _mishaps(job: Job) -> str:
+    told = (
+        (job.failed_attempts, "failed attempt"),
+        (job.lost_leases, "lost lease"),
+        (job.refused_duplicates, "refused duplicate"),
+    )
+    return ", ".join(text.counted(count, thing) for count, thing in told if count)
+
+
+def _waited(job: Job) -> float:
+    if job.HasField("start_time"):
+        return text.between(job.create_time, job.start_time)
+    if job.HasField("end_time"):
+        return text.between(job.create_time, job.end_time)
+    return text.since(job.create_time)
+
+
+def _ran(job: Job) -> float:
+    if not job.HasField("start_time"):
+        return 0.0
+    if job.HasField("end_time"):
+        return text.between(job.start_time, job.end_time)
+    return text.since(job.start_time)
+
+
+def _took(chunk: Chunk) -> str:
+    if not chunk.HasField("commit_time"):
+        return "-"
+    begun = chunk.start_time if chunk.HasField("start_time") else chunk.lease_time
+    return text.duration(text.between(begun, chunk.commit_time))

@@ -1,0 +1,139 @@
+"""Commands about jobs: list, get, watch, cancel, chunks."""
+# ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
+
+from __future__ import annotations
+
+from itertools import islice
+
+import click
+
+from tallymesh.cli.exits import Exit
+from tallymesh.cli.options import (
+    Settings,
+    common_options,
+    duration,
+    integer,
+    label_option,
+    pass_settings,
+)
+from tallymesh.cli.output import write, write_all
+
+_STATES = ("pending", "running", "succeeded", "failed", "cancelled")
+
+
+@click.group()
+@common_options
+def jobs() -> None:
+    """Look at jobs, watch them, cancel them.
+
+    A job's NAME may be given with or without its "jobs/".
+    """
+
+
+@jobs.command("list")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(_STATES), help="May be repeated."
+)
+@click.option("--kernel", default="", help="Only of this kernel: count_primes, add, simulate.")
+@click.option("--queue", default="", help="Only of this queue.")
+@label_option
+@click.option("--since", type=duration, help="Only those accepted in the last: 10m, 2h.")
+@click.option("--limit", type=integer, default=50, help="At most so many; default 50.")
+@common_options
+@pass_settings
+def list_jobs(
+    settings: Settings,
+    /,
+    *,
+    states: tuple[str, ...],
+    kernel: str,
+    queue: str,
+    labels: dict[str, str],
+    since: float | None,
+    limit: int,
+) -> None:
+    """List jobs, newest first.
+
+    \b
+    Examples:
+      tallymesh jobs list --state running --state pending
+      tallymesh jobs list --label team=blue --since 2h -o jsonl
+    """
+    from datetime import UTC, datetime, timedelta
+
+    if limit < 1:
+        raise click.BadParameter(f"{limit} is not at least 1", param_hint="--limit")
+    with settings.connect() as client:
+        found = client.jobs(
+            states=states,
+            kernel=kernel,
+            queue=queue,
+            labels=labels,
+            created_from=None if since is None else datetime.now(UTC) - timedelta(seconds=since),
+            full=settings.output != "text",
+            page_size=min(limit, 1000),
+        )
+        listed = list(islice(found, limit))
+
+    from tallymesh.cli.job_text import job_table
+
+    write_all(settings, "jobs", listed, lambda: job_table(listed))
+
+
+@jobs.command()
+@click.argument("name")
+@common_options
+@pass_settings
+def get(settings: Settings, name: str) -> None:
+    """Show everything about one job."""
+    with settings.connect() as client:
+        job = client.job(name).refresh()
+
+    from tallymesh.cli.job_text import job_page
+
+    write(settings, job, lambda: job_page(job))
+
+
+@jobs.command()
+@click.argument("name")
+@common_options
+@pass_settings
+def watch(settings: Settings, name: str) -> Exit:
+    """Watch a job to its end; its result goes to stdout, as if it had just been submitted.
+
+    The exit code tells how the job ended: 0 succeeded, 1 failed, 3 cancelled.
+    """
+    from tallymesh.cli.follow import follow
+
+    with settings.connect() as client:
+        return follow(settings, client.job(name))
+
+
+@jobs.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--no-wait", is_flag=True, help="Do not wait until its chunks have stopped.")
+@common_options
+@pass_settings
+def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> None:
+    """Cancel jobs, and wait until none of their chunks is running."""
+    with settings.connect() as client:
+        for name in names:
+            job = client.job(name).cancel(wait=not no_wait)
+            write(settings, job, lambda name=job.name: f"{name} is cancelled")  # type: ignore[misc]
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--limit", type=integer, default=1000, help="At most so many; default 1000.")
+@common_options
+@pass_settings
+def chunks(settings: Settings, name: str, limit: int) -> None:
+    """List a job's chunks: who computed each, which attempt, when."""
+    if limit < 1:
+        raise click.BadParameter(f"{limit} is not at least 1", param_hint="--limit")
+    with settings.connect() as client:
+        listed = list(islice(client.job(name).chunks(page_size=min(limit, 1000)), limit))
+
+    from tallymesh.cli.job_text import chunk_table
+
+    write_all(settings, "chunks", listed, lambda: chunk_table(listed))

@@ -1,0 +1,136 @@
+"""Commands about the mesh itself: status, whoami, check-store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tallymesh.cli import text
+from tallymesh.cli.exits import Exit
+from tallymesh.cli.options import Settings, common_options, pass_settings
+from tallymesh.cli.output import write
+
+if TYPE_CHECKING:
+    from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, StoreHealth
+
+
+@click.command()
+@common_options
+@pass_settings
+def status(settings: Settings) -> Exit:
+    """Show how the mesh is: workers, store, jobs. Exit code 0 only if it is healthy."""
+    from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
+
+    with settings.connect() as client:
+        health = client.health()
+    write(settings, health, lambda: _health_page(health))
+    return Exit.OK if health.status == GetHealthResponse.STATUS_HEALTHY else Exit.FAILED
+
+
+@click.command()
+@common_options
+@pass_settings
+def whoami(settings: Settings) -> None:
+    """Show who answers, and as whom you are seen."""
+    with settings.connect() as client:
+        answer = client.whoami()
+
+    def page() -> str:
+        return text.pairs(
+            [
+                ("answered by", f"{answer.answered_by}, version {answer.version}"),
+                ("address", client.address),
+                ("tenant", answer.tenant),
+                ("principal", answer.principal),
+                ("seen as", answer.peer),
+                ("request id", answer.request_id),
+                ("its time", text.clock(answer.time)),
+            ]
+        )
+
+    write(settings, answer, page)
+
+
+@click.command("check-store")
+@common_options
+@pass_settings
+def check_store(settings: Settings) -> None:
+    """Have the mesh write, read and delete a value in its store."""
+    with settings.connect() as client:
+        answer = client.check_store()
+
+    def page() -> str:
+        took = text.duration(text.seconds_of(answer.round_trip))
+        return text.pairs(
+            [
+                ("round trip", took),
+                ("store", _store_line(answer.store)),
+                ("answered by", answer.answered_by),
+            ]
+        )
+
+    write(settings, answer, page)
+
+
+def _health_page(health: GetHealthResponse) -> str:
+    from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
+
+    name = GetHealthResponse.Status.Name(health.status).removeprefix("STATUS_")
+    jobs = health.jobs
+    counts = (
+        ("pending", jobs.pending),
+        ("running", jobs.running),
+        ("succeeded", jobs.succeeded),
+        ("failed", jobs.failed),
+        ("cancelled", jobs.cancelled),
+    )
+    page = text.pairs(
+        [
+            ("mesh", text.state(name)),
+            *(("problem", problem) for problem in health.problems),
+            (
+                "workers",
+                f"{text.counted(health.worker_count, 'worker')},"
+                f" {text.counted(health.slot_count, 'slot')}",
+            ),
+            ("jobs", ", ".join(f"{text.number(count)} {state}" for state, count in counts)),
+            ("store", _store_line(health.store)),
+            ("answered by", f"{health.answered_by}, version {health.version}"),
+        ]
+    )
+    if not health.workers:
+        return page
+    rows = [
+        (
+            live.worker.name,
+            str(live.worker.slots),
+            text.number(live.chunks_held),
+            f"{text.duration(text.since(live.last_call_time))} ago",
+            ",".join(live.worker.queues) or "default",
+            ",".join(live.worker.kernels),
+            live.worker.version or "-",
+            "draining" if live.draining else "ready",
+        )
+        for live in health.workers
+    ]
+    headers = ("WORKER", "SLOTS", "HELD", "LAST CALL", "QUEUES", "KERNELS", "VERSION", "STATE")
+    return f"{page}\n\n{text.table(headers, rows, right='SLOTS HELD')}"
+
+
+def _store_line(store: StoreHealth) -> str:
+    if not store.connected:
+        return "not connected"
+    return ", ".join(
+        [
+            store.server,
+            f"round trip {text.duration(text.seconds_of(store.latency))}",
+            text.size(store.memory_bytes),
+            f"{text.number(store.key_count)} keys",
+            f"{text.number(store.commands_per_second)} commands/s",
+            text.counted(store.client_count, "client"),
+            f"up {text.duration(text.seconds_of(store.uptime))}",
+            f"durability {store.durability}",
+            text.counted(store.shard_count, "shard"),
+        ]
+    )

@@ -1,0 +1,153 @@
+"""The options that commands share, and the kinds of value that they take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from tallymesh.quantities import exact_text, parse_integer
+
+if TYPE_CHECKING:
+    from tallymesh.client import Client
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DEFAULT_TIMEOUT = 10.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass
+class Settings:
+    """What the options say that every command takes.
+
+    Attributes:
+        address: Where the mesh is; None for the default.
+        output: How data is written on stdout.
+        timeout: Seconds that were given, or None.
+    """
+
+    address: str | None = None
+    output: Literal["text", "json", "jsonl"] = "text"
+    timeout: float | None = None
+
+    def connect(self) -> Client:
+        """Returns a client of the mesh."""
+        from tallymesh.client import Client
+
+        return Client(self.address, timeout=self.timeout or _DEFAULT_TIMEOUT)
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def integer(value: str | int) -> int:
+    """Returns a whole number as people write it, or fails as a wrong use."""
+    if isinstance(value, int):
+        return value
+    _refuse_option(value)
+    try:
+        return parse_integer(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def number(value: str) -> str:
+    """Returns a decimal number in the form that the mesh takes, or fails as a wrong use."""
+    _refuse_option(value)
+    try:
+        return exact_text(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def duration(value: str | float) -> float:
+    """Returns the seconds of a time such as "10", "1.5s", "50ms", "2m" or "1h"."""
+    if isinstance(value, float):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time such as 10, 1.5s, 50ms, 2m or 1h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _refuse_option(value: str) -> None:
+    # Commands that take negative numbers let unknown options through to their arguments.
+    if value.startswith("--"):
+        raise click.NoSuchOption(value)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        setattr(context.ensure_object(Settings), parameter.name, value)
+
+
+def _parse_labels(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    labels = {}
+    for value in values:
+        key, separator, text = value.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{value!r} is not key=value", context, parameter)
+        labels[key] = text
+    return labels
+
+
+def common_options(function: Function) -> Function:
+    """Adds what every command takes, before it or after it."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=duration,
+            callback=_remember,
+            expose_value=False,
+            help="Give up after this long: 10, 1.5s, 2m.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice(["text", "json", "jsonl"]),
+            callback=_remember,
+            expose_value=False,
+            help="How to write data on stdout.",
+        ),
+        click.option(
+            "--address",
+            metavar="ADDRESS",
+            callback=_remember,
+            expose_value=False,
+            help="Where the mesh is: host:port or unix:/path.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_parse_labels,
+    help="A free mark; may be repeated.",
+)
+
+
+def job_options(function: Function) -> Function:
+    """Adds what every command takes that submits a job: as of JobOptions, and `detach`."""
+    for option in (
+        click.option("--detach", is_flag=True, help="Submit, print the job's name and end."),
+        click.option("--max-attempts", type=integer, help="Tries a chunk gets, 1 to 100."),
+        click.option("--abacus", metavar="NAME", help="Add the total to this abacus, once."),
+        label_option,
+        click.option("--priority", type=integer, help="Share in the queue, 0 to 9."),
+        click.option("--queue", metavar="NAME", help="The queue to wait in."),
+        click.option("--chunks", type=integer, help="Chunks to cut it into; 0: the mesh plans."),
+    ):
+        function = option(function)
+    return function

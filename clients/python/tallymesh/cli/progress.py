@@ -1,0 +1,123 @@
+"""Progress on stderr: a live bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+import click
+
+from tallymesh.cli import text
+from tallymesh.cli.job_text import grouped, progress_line
+
+if TYPE_CHECKING:
+    from tallymesh.v1.job_pb2 import Job
+
+_FIRST_LINE_SECONDS = 1.0
+_LINE_SECONDS = 3.0
+
+
+class Display(Protocol):
+    """Shows a job's progress while its `with` block lasts."""
+
+    def __enter__(self) -> Self:
+        """Begins to show."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends showing."""
+
+    def show(self, job: Job) -> None:
+        """Shows how far the job is."""
+
+    def notice(self, line: str) -> None:
+        """Says something beside the progress."""
+
+
+def open_display() -> Display:
+    """Returns the display that suits stderr."""
+    return _Bar() if sys.stderr.isatty() else _Lines()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _FIRST_LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, job: Job) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _LINE_SECONDS
+            click.echo(progress_line(job), err=True)
+
+    def notice(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+class _Bar:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[facts]}", markup=False),
+            console=self._console,
+            expand=True,
+            transient=True,
+        )
+        self._task = self._progress.add_task("submitting", total=None, facts="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, job: Job) -> None:
+        progress = job.progress
+        facts = [f"{progress.chunks_done:,}/{progress.chunks_total:,} chunks"]
+        if progress.chunks_per_second:
+            facts.append(f"{progress.chunks_per_second:,.1f}/s")
+        if progress.HasField("eta"):
+            facts.append(f"ETA {text.duration(text.seconds_of(progress.eta))}")
+        if progress.running_total:
+            facts.append(f"total {grouped(progress.running_total)}")
+        if progress.workers:
+            facts.append(text.counted(progress.workers, "worker"))
+        if job.state_reason:
+            facts.append(job.state_reason)
+        self._progress.update(
+            self._task,
+            description=job.name,
+            total=1.0,
+            completed=progress.fraction,
+            facts="  ".join(facts),
+        )
+
+    def notice(self, line: str) -> None:
+        self._console.print(line, style="yellow", markup=False)

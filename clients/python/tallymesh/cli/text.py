@@ -1,0 +1,122 @@
+"""Text for people: tables, times, numbers. Plain where it is piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+_STATE_COLORS = {
+    "PENDING": "yellow",
+    "RUNNING": "cyan",
+    "RETRYING": "yellow",
+    "SUCCEEDED": "green",
+    "DONE": "green",
+    "HEALTHY": "green",
+    "DEGRADED": "yellow",
+    "FAILED": "red",
+    "UNHEALTHY": "red",
+    "CANCELLED": "magenta",
+}
+
+
+def number(value: int) -> str:
+    """Returns the number, with separators where stdout is a terminal."""
+    return f"{value:,}" if sys.stdout.isatty() else str(value)
+
+
+def counted(value: int, thing: str) -> str:
+    """Returns "1 chunk", "2 chunks"."""
+    return f"{value:,} {thing}{'' if value == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time at the precision that a person wants: "0.4 ms", "12.3 s", "2 h 05 min"."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.{0 if seconds >= 0.00995 else 1}f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.{1 if seconds >= 9.995 else 2}f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def seconds_of(value: Duration) -> float:
+    """Returns a protobuf duration in seconds."""
+    return value.seconds + value.nanos / 1e9
+
+
+def between(start: Timestamp, end: Timestamp) -> float:
+    """Returns the seconds from one time to another."""
+    return (end.seconds - start.seconds) + (end.nanos - start.nanos) / 1e9
+
+
+def since(start: Timestamp) -> float:
+    """Returns the seconds from a time to now, at least 0."""
+    return max(datetime.now(UTC).timestamp() - start.seconds - start.nanos / 1e9, 0.0)
+
+
+def clock(value: Timestamp) -> str:
+    """Returns a time in the local zone to the second, or "-" if it is unset."""
+    if not value.seconds:
+        return "-"
+    return value.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count: int) -> str:
+    """Returns a number of bytes: "640 B", "1.2 MiB"."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def state(name: str) -> str:
+    """Returns the name of a state in its colour."""
+    return click.style(name, fg=_STATE_COLORS.get(name))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
+    """Returns rows in aligned columns under their headers.
+
+    Args:
+        headers: Names of the columns.
+        rows: Cells, as many in each row as there are headers.
+        right: Names, separated by spaces, of the columns to align to the right.
+    """
+    widths = [
+        max(len(click.unstyle(row[column])) for row in (headers, *rows))
+        for column in range(len(headers))
+    ]
+    to_right = right.split()
+
+    def line(cells: Sequence[str], *, header: bool = False) -> str:
+        padded = []
+        for name, cell, width in zip(headers, cells, widths, strict=True):
+            gap = " " * (width - len(click.unstyle(cell)))
+            shown = click.style(cell, bold=True) if header else cell
+            padded.append(gap + shown if name in to_right else shown + gap)
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headers, header=True), *(line(row) for row in rows)])
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Returns names and their values, one pair a line; a pair without a value is left out."""
+    shown = [(name, value) for name, value in rows if value]
+    width = max(len(name) for name, _ in shown)
+    return "\n".join(
+        f"{click.style(name.ljust(width), dim=True)}  {value}" for name, value in shown
+    )
