@@ -1,0 +1,146 @@
+/** A job as the page sees it: how events change it, and what it says in words. */
+
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { ErrorReason } from "./gen/tallymesh/v1/errors_pb";
+import { Job_State, type Job, type JobEvent } from "./gen/tallymesh/v1/job_pb";
+import { compact, grouped } from "./numbers";
+import { instant, length, span } from "./time";
+
+/** Gives the job as it is after an event. A delta without a snapshot before it gives nothing. */
+export function afterEvent(job: Job | undefined, { version, event }: JobEvent): Job | undefined {
+  switch (event.case) {
+    case "snapshot":
+    case "ended":
+      return event.value;
+    case "delta": {
+      if (!job) return undefined;
+      const delta = event.value;
+      return {
+        ...job,
+        version,
+        state: delta.state || job.state,
+        stateReason: delta.stateReason || job.stateReason,
+        progress: delta.progress ?? job.progress,
+        handledBy: Object.keys(delta.handledBy).length > 0 ? delta.handledBy : job.handledBy,
+        startTime: delta.startTime ?? job.startTime,
+        refusedDuplicates: delta.refusedDuplicates || job.refusedDuplicates,
+        failedAttempts: delta.failedAttempts || job.failedAttempts,
+        lostLeases: delta.lostLeases || job.lostLeases,
+        checkedBy: delta.checkedBy || job.checkedBy,
+      };
+    }
+    default:
+      return job;
+  }
+}
+
+/** Tells whether a job has come to its end. */
+export function hasEnded(job: Job): boolean {
+  return (
+    job.state === Job_State.SUCCEEDED ||
+    job.state === Job_State.FAILED ||
+    job.state === Job_State.CANCELLED
+  );
+}
+
+/** Tells whether a job's total is still on its way into an abacus. */
+export function awaitsPosting({ state, abacus, abacusPosting: posting }: Job): boolean {
+  return state === Job_State.SUCCEEDED && abacus !== "" && !posting?.postTime && !posting?.error;
+}
+
+/** Name of a job's state as the API writes it, without the prefix. */
+export function stateName(job: Job): string {
+  return Job_State[job.state];
+}
+
+/** Name of the reason for which a job failed. */
+export function failureReason(job: Job): string {
+  return job.error ? ErrorReason[job.error.reason] : "";
+}
+
+/** Says what a job computes; `short` writes 10¹⁰ for 10,000,000,000. */
+export function workWords(job: Job, short = false): string {
+  const kernel = job.work?.kernel;
+  const write = short ? compact : grouped;
+  switch (kernel?.case) {
+    case "countPrimes":
+      return short
+        ? `Primes ${write(kernel.value.start)} – ${write(kernel.value.stop)}`
+        : `Primes from ${write(kernel.value.start)} to ${write(kernel.value.stop)}`;
+    case "add":
+      return `Sum of ${plural(kernel.value.numbers.length, "number")}`;
+    case "simulate": {
+      const each = kernel.value.duration ? length(kernel.value.duration) : 0;
+      return `Simulation, ${span(each)} a chunk`;
+    }
+    default:
+      return job.kernel || "Job";
+  }
+}
+
+/** What a job's total counts, as in "455,052,511 primes". */
+export function totalWords(job: Job): string {
+  switch (job.work?.kernel.case) {
+    case "countPrimes":
+      return "primes";
+    case "add":
+      return "sum";
+    default:
+      return "chunks counted";
+  }
+}
+
+/** A job's total, so far or final, as a plain decimal; empty while there is none. */
+export function total(job: Job): string {
+  const kernel = job.result?.kernel;
+  switch (kernel?.case) {
+    case "countPrimes":
+      return kernel.value.count.toString();
+    case "add":
+      return kernel.value.sum;
+    case "simulate":
+      return kernel.value.chunks.toString();
+    default:
+      return job.progress?.runningTotal ?? "";
+  }
+}
+
+/** Says in a sentence what came out of a job that succeeded. */
+export function resultWords(job: Job): string {
+  const kernel = job.work?.kernel;
+  const value = grouped(total(job));
+  switch (kernel?.case) {
+    case "countPrimes": {
+      const primes = total(job) === "1" ? "is 1 prime" : `are ${value} primes`;
+      const { start, stop } = kernel.value;
+      return `There ${primes} from ${grouped(start)} to ${grouped(stop)}.`;
+    }
+    case "add":
+      return `The sum is ${value}.`;
+    default:
+      return `${value} chunks were counted.`;
+  }
+}
+
+/** Milliseconds from a job's first lease to its end, or to `now` while it runs. */
+export function runningMs(job: Job, now: number): number | undefined {
+  return between(job.startTime, job.endTime, now);
+}
+
+/** Milliseconds that a job has waited, or had to wait, for its first lease. */
+export function waitingMs(job: Job, now: number): number | undefined {
+  return between(job.createTime, job.startTime ?? job.endTime, now);
+}
+
+/** Writes a count with its noun. */
+export function plural(count: number | bigint, noun: string): string {
+  return `${grouped(count)} ${noun}${BigInt(count) === 1n ? "" : "s"}`;
+}
+
+function between(
+  from: Timestamp | undefined,
+  to: Timestamp | undefined,
+  now: number,
+): number | undefined {
+  return from && Math.max(0, (to ? instant(to) : now) - instant(from));
+}

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import {
+  Job_State,
+  JobEventSchema,
+  JobSchema,
+  type JobEvent,
+} from "../src/gen/tallymesh/v1/job_pb";
+import { afterEvent, hasEnded, resultWords, total, workWords } from "../src/job";
+
+const running = create(JobSchema, {
+  name: "jobs/abcd",
+  work: { kernel: { case: "countPrimes", value: { start: 0n, stop: 10n ** 10n } } },
+  state: Job_State.RUNNING,
+  initiatedBy: "gateway-1",
+  checkedBy: "gateway-1",
+  handledBy: { "worker-1": 2n },
+  failedAttempts: 3n,
+  progress: { chunksTotal: 4n, chunksDone: 2n, runningTotal: "17" },
+  version: 5n,
+});
+
+function event(version: bigint, of: JobEvent["event"]): JobEvent {
+  return create(JobEventSchema, { version, event: of });
+}
+
+function delta(version: bigint, change: object): JobEvent {
+  return create(JobEventSchema, { version, event: { case: "delta", value: change } });
+}
+
+test("a snapshot is the job, and a delta replaces only what it sets", () => {
+  const job = afterEvent(undefined, event(5n, { case: "snapshot", value: running }));
+  assert.equal(job, running);
+  const progress = { chunksTotal: 4n, chunksDone: 3n, runningTotal: "9223372036854775809" };
+  const later = afterEvent(job, delta(6n, { progress, checkedBy: "gateway-2" }));
+  assert(later);
+  assert.equal(total(later), "9223372036854775809");
+  assert.equal(later.version, 6n);
+  assert.equal(later.checkedBy, "gateway-2");
+  assert.equal(later.initiatedBy, "gateway-1");
+  assert.equal(later.state, Job_State.RUNNING);
+  assert.equal(later.failedAttempts, 3n);
+  assert.deepEqual(later.handledBy, { "worker-1": 2n });
+  assert.equal(running.version, 5n, "the job before is left as it was");
+});
+
+test("a delta without a snapshot, and a keepalive, tell nothing", () => {
+  assert.equal(afterEvent(undefined, delta(1n, { checkedBy: "gateway-1" })), undefined);
+  const keepalive = create(JobEventSchema, {
+    version: 5n,
+    event: { case: "keepalive", value: {} },
+  });
+  assert.equal(afterEvent(running, keepalive), running);
+});
+
+test("an ended job speaks in exact words", () => {
+  const ended = create(JobSchema, {
+    ...running,
+    state: Job_State.SUCCEEDED,
+    result: { kernel: { case: "countPrimes", value: { count: 455052511n } } },
+  });
+  const job = afterEvent(running, event(9n, { case: "ended", value: ended }));
+  assert(job && hasEnded(job));
+  assert.equal(resultWords(job), "There are 455,052,511 primes from 0 to 10,000,000,000.");
+  assert.equal(workWords(job, true), "Primes 0 – 10¹⁰");
+});
