@@ -101,6 +101,6 @@ async def scheduler(store_url: str, request: pytest.FixtureRequest) -> AsyncIter
     """A scheduler whose workers count as alive for a second."""
     store = await Store.open(store_url, shards=request.param)
     try:
-        yield Scheduler(store, JobStore(store), LeaseStore(store))
+        yield Scheduler(store, JobStore(store), LeaseStore(store, transit_seconds=0))
     finally:
         await store.close()

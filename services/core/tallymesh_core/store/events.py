@@ -24,8 +24,8 @@ class JobChanged:
         ref: The job, as `<tenant>/<id>`.
         version: Its version after.
         kind: What happened: ready, leased, progressed, committed, retrying, ended, posted.
-        extra: For `ready`, the lane that has chunks now; for `ended`, the uids of the workers that
-            have to stop, separated by blanks.
+        extra: For `ready`, the lane that has chunks now; for `ended`, the job's epoch and the uids
+            of the workers that have to stop, separated by blanks.
     """
 
     ref: str

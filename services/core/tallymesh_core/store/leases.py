@@ -22,6 +22,8 @@ from tallymesh_core.store.scripts import Script
 ALIVE_SECONDS = 5.0
 #: When reaping has not run for so long, the store was out of reach, and silence means nothing.
 OUTAGE_SECONDS = 2.0
+#: A worker's list of what it holds is never older than this when it arrives.
+TRANSIT_SECONDS = 2.0
 #: How much work of one job is leased at a time, so that jobs take turns.
 QUANTUM_SECONDS = 0.05
 #: Time before a chunk is tried again: doubled with each attempt, spread by half either way.
@@ -41,8 +43,15 @@ _Item = TypeVar("_Item")
 class LeaseStore:
     """The leases of a mesh. Every method is one transition a shard, and safe to repeat."""
 
-    def __init__(self, store: Store, *, alive_seconds: float = ALIVE_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        alive_seconds: float = ALIVE_SECONDS,
+        transit_seconds: float = TRANSIT_SECONDS,
+    ) -> None:
         self._store = store
+        self._transit_ms = round(transit_seconds * 1000)
         self._alive_ms = round(alive_seconds * 1000)
 
     async def beat(
@@ -91,6 +100,7 @@ class LeaseStore:
                 calls,
                 _packb(fractions),
                 name,
+                self._transit_ms,
             )
             stop += (_span(raw) for raw in answer)
         return stop

@@ -6,7 +6,9 @@
 --          alive, 5 '1' if it is draining,
 --          6 msgpack of what it says it holds: {{ref, epoch, first, count, attempt}, …},
 --          7 msgpack of the ids of its calls that are without an answer: {id, …},
---          8 msgpack of progress: {{ref, index, fraction}, …}, 9 its name
+--          8 msgpack of progress: {{ref, index, fraction}, …}, 9 its name,
+--          10 milliseconds for which a lease that it does not list is left alone, as the list may be
+--          older than the lease
 -- RETURNS  {{ref, epoch, first, count, attempt}, …}: of what it says it holds, what is not its own
 local P = KEYS[1]
 --!include clock
@@ -55,10 +57,10 @@ for member in pairs(mine) do
   if not said[member] then
     local ref, index = string.match(member, '^(%S+) (%d+)$')
     local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
-    local call = lease and string.match(lease, '^%S+ (%S+)')
+    local call, leased = string.match(lease or '', '^%S+ (%S+) %d+ (%d+)$')
     if not call then
       redis.call('SREM', held, member)
-    elseif not open[call] then
+    elseif not open[call] and ms - leased >= tonumber(ARGV[10]) then
       end_lease(ref, index, uid)
       redis.call('ZADD', P .. 'again:' .. ref, index, index)
       woken[ref] = true

@@ -2,7 +2,7 @@
 -- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
 
 -- Tells everybody who tails the shard that a job changed: its new version, what happened, and what
--- that sort of event adds (the lane that has work now, or the owners that have to stop).
+-- that sort of event adds (the lane that has work now, or the epoch and the owners that have to stop).
 local function emit(ref, kind, extra)
   local version = redis.call('HINCRBY', P .. 'job:' .. ref, 'version', 1)
   redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*',
@@ -42,11 +42,11 @@ local function is_final(state)
   return state == 'SUCCEEDED' or state == 'FAILED' or state == 'CANCELLED'
 end
 
--- Brings a job to a final state and clears it from every working set. The event names the owners
--- of chunks that were running, so that they are told to stop.
+-- Brings a job to a final state and clears it from every working set. The event tells the epoch and
+-- names the owners of chunks that were running, so that they are told to stop.
 local function finish(ref, old, new, ms)
   local key = P .. 'job:' .. ref
-  local told, owners = {}, {}
+  local told, owners = {}, {redis.call('HGET', key, 'epoch')}
   local leases = redis.call('HGETALL', P .. 'leases:' .. ref)
   for i = 1, #leases, 2 do
     local owner = string.match(leases[i + 1], '^%S+')

@@ -1,0 +1,192 @@
+"""The gateway's process: the one place where it is wired together."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from functools import partial
+
+from tallymesh.v1 import (
+    abacus_service_pb2,
+    dispatch_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    mesh_service_pb2,
+    mesh_service_pb2_grpc,
+)
+from tallymesh.v1.dispatch_service_pb2 import DESCRIPTOR as DISPATCH
+from tallymesh_core.config.settings import BadSettings
+from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.rpc.channel import open_channel
+from tallymesh_core.rpc.server import (
+    CannotListen,
+    HealthReport,
+    create_server,
+    run_server,
+    stop_on_signals,
+)
+from tallymesh_core.store.connection import Store, StoreMismatch
+from tallymesh_core.store.events import Interrupted, tail
+from tallymesh_core.store.inspection import Inspection
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
+from tallymesh_core.telemetry.logging import configure
+from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.dispatch import Dispatcher
+from tallymesh_gateway.fleet import Fleet
+from tallymesh_gateway.keeper import Keeper
+from tallymesh_gateway.services import DispatchService, JobService, MeshService
+from tallymesh_gateway.settings import GatewaySettings
+from tallymesh_gateway.watching import Watches
+from tallymesh_kernels import builtin
+
+#: Full names of what a gateway serves.
+SERVED = tuple(
+    descriptor.full_name
+    for file in (job_service_pb2.DESCRIPTOR, DISPATCH, mesh_service_pb2.DESCRIPTOR)
+    for descriptor in file.services_by_name.values()
+)
+#: What reflection tells of: all that the edge exposes, wherever it is served.
+_REFLECTED = (
+    *SERVED,
+    *(s.full_name for s in abacus_service_pb2.DESCRIPTOR.services_by_name.values()),
+)
+
+_STORE_RETRY_SECONDS = 0.2
+_STORE_LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) -> None:
+    """Runs a gateway until `stop` is set, by default by SIGTERM or SIGINT.
+
+    Raises:
+        CannotListen: An address cannot be listened on.
+        StoreMismatch: The store cannot be used as configured.
+    """
+    if stop is None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+    store = await _open_store(settings, stop)
+    if store is None:
+        return
+    kernels = builtin()
+    jobs, leases = JobStore(store, backlog_limit=settings.backlog_limit), LeaseStore(store)
+    fleet = Fleet(leases)
+    answers = Answers(settings.node, kernels, fleet)
+    watches = Watches(jobs, answers, settings.node)
+    dispatcher = Dispatcher(jobs, leases, settings.node)
+    abacus = open_channel(settings.abacus)
+    keeper = Keeper(jobs, leases, answers, abacus)
+    report = HealthReport(SERVED)
+
+    server = create_server(settings.node)
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(
+        JobService(jobs, watches, answers, kernels, settings.node), server
+    )
+    dispatch_service_pb2_grpc.add_DispatchServiceServicer_to_server(
+        DispatchService(dispatcher), server
+    )
+    mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(
+        MeshService(Inspection(store), jobs, fleet, settings.node), server
+    )
+
+    async def follow(shard: int) -> None:
+        async for events in tail(store, shard):
+            watches.notice(events)
+            dispatcher.notice(events)
+            if isinstance(events, Interrupted) or any(e.kind == "ended" for e in events):
+                keeper.notice_posting()
+            if isinstance(events, Interrupted) or any(e.kind == "retrying" for e in events):
+                keeper.notice_retry()
+
+    async def close_streams() -> None:
+        await stop.wait()
+        watches.close()
+        dispatcher.close()
+
+    background = [
+        asyncio.create_task(task)
+        for task in (
+            keeper.run(),
+            _report_store(store, settings, report),
+            close_streams(),
+            *(follow(shard) for shard in range(store.shards)),
+        )
+    ]
+    for task in background:
+        task.add_done_callback(partial(_stop_on_failure, stop))
+    try:
+        await run_server(
+            server,
+            listen=settings.listen_addresses,
+            report=report,
+            reflected=_REFLECTED if settings.reflection else (),
+            grace=settings.drain_grace,
+            stop=stop,
+        )
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await abacus.close()
+        await store.close()
+
+
+async def _open_store(settings: GatewaySettings, stop: asyncio.Event) -> Store | None:
+    """Opens the store, waiting for it as long as need be; None if told to stop meanwhile."""
+    told = False
+    while not stop.is_set():
+        try:
+            return await Store.open(
+                settings.store_url, shards=settings.shards, durability=settings.durability
+            )
+        except StoreUnavailable as error:
+            if not told:
+                logger.warning("waiting for the store: %s", error.__cause__ or error)
+            told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _STORE_RETRY_SECONDS)
+    return None
+
+
+async def _report_store(store: Store, settings: GatewaySettings, report: HealthReport) -> None:
+    """Keeps the health report true: ready while the store answers."""
+    reachable = True
+    while True:
+        try:
+            # Also lays out anew a store that came back empty.
+            await store.prepare(settings.shards)
+        except StoreUnavailable as error:
+            if reachable:
+                logger.warning("store lost: %s", error.__cause__ or error)
+            reachable = False
+        else:
+            if not reachable:
+                logger.info("store found again")
+            reachable = True
+        await report.set_ready(reachable)
+        await asyncio.sleep(_STORE_LOOK_SECONDS if reachable else _STORE_RETRY_SECONDS)
+
+
+def _stop_on_failure(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.critical("the gateway stops: a task failed", exc_info=task.exception())
+        stop.set()
+
+
+def main() -> int:
+    """Runs a gateway with the settings of the environment; returns the exit code."""
+    try:
+        settings = GatewaySettings.load()
+        configure(settings.log_level, settings.log_format, settings.node)
+        asyncio.run(serve(settings))
+    except (BadSettings, CannotListen, StoreMismatch) as error:
+        print(f"tallymesh gateway: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Work for workers: one use case, Synchronize, and the calls that wait for something to do."""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from tallymesh.v1 import dispatch_service_pb2 as pb
+from tallymesh.v1.errors_pb2 import ErrorReason
+from tallymesh.v1.work_pb2 import Result, Work
+from tallymesh_core.domain.errors import NotFound, ShuttingDown
+from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, SpanResults
+from tallymesh_core.store.events import Interrupted, JobChanged
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
+
+#: A waiting call looks for itself so often, so that a lost wake-up costs no more.
+_LOOK_SECONDS = 1.0
+#: The longest pause between a worker's calls: well under the time after which it counts as lost.
+_CALL_AGAIN_SECONDS = 1.0
+#: Works kept, so that each need not be read for each answer.
+_KNOWN_WORKS = 256
+#: A stop of this many chunks from the first is a stop of all.
+_ALL_CHUNKS = 1 << 31
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A call that waits for something to say."""
+
+    uid: str
+    lanes: frozenset[str]
+    capacity: int
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: list[pb.ChunkRange] = field(default_factory=list)
+
+
+class Dispatcher:
+    """Answers the calls of workers."""
+
+    def __init__(self, jobs: JobStore, leases: LeaseStore, node: str) -> None:
+        self._jobs = jobs
+        self._leases = leases
+        self._node = node
+        self._waiting: set[_Waiting] = set()
+        self._works: OrderedDict[str, pb.JobWork] = OrderedDict()
+        self._closing = False
+
+    def notice(self, events: list[JobChanged] | Interrupted) -> None:
+        """Wakes the calls that have something to say now."""
+        if isinstance(events, Interrupted):
+            for waiting in self._waiting:
+                waiting.woken.set()
+            return
+        lanes = {event.extra for event in events if event.kind == "ready"}
+        ended = {event.ref: event.extra.split(" ") for event in events if event.kind == "ended"}
+        for waiting in self._waiting:
+            if waiting.capacity and not lanes.isdisjoint(waiting.lanes):
+                waiting.woken.set()
+            for ref, (epoch, *owners) in ended.items():
+                if waiting.uid in owners:
+                    waiting.stop.append(
+                        pb.ChunkRange(job=ref, epoch=int(epoch), first=0, count=_ALL_CHUNKS)
+                    )
+                    waiting.woken.set()
+
+    def close(self) -> None:
+        """Answers all waiting calls, so that their workers go on at another gateway."""
+        self._closing = True
+        for waiting in self._waiting:
+            waiting.woken.set()
+
+    async def synchronize(self, request: pb.SynchronizeRequest) -> pb.SynchronizeResponse:
+        """Takes what a worker has to say and answers with what it needs to know.
+
+        Raises:
+            StoreUnavailable: The store cannot be reached; the worker repeats the call.
+            ShuttingDown: The gateway is stopping.
+        """
+        if self._closing:
+            raise ShuttingDown(self._node)
+        worker = request.worker
+        answer = pb.SynchronizeResponse(answered_by=self._node)
+        answer.call_again_after.FromMilliseconds(round(_CALL_AGAIN_SECONDS * 1000))
+        waiting = _Waiting(
+            worker.uid,
+            frozenset(
+                f"{queue}/{kernel}"
+                for queue in worker.queues or ("default",)
+                for kernel in worker.kernels
+            ),
+            0 if request.draining else request.capacity,
+        )
+        wait = request.wait.ToMilliseconds() / 1000
+        if wait:
+            # Before the first look, so that nothing that comes after it is missed.
+            self._waiting.add(waiting)
+        try:
+            await self._take_in(request, answer)
+            if request.draining and not request.held and await self._leases.leave(worker.uid):
+                return answer
+            deadline = time.monotonic() + wait
+            while True:
+                waiting.woken.clear()
+                spans = await self._lease(request, waiting)
+                answer.stop.extend(waiting.stop)
+                left = deadline - time.monotonic()
+                if spans or answer.stop or left <= 0 or self._closing:
+                    await self._assign(spans, set(request.known_jobs), answer)
+                    return answer
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(waiting.woken.wait(), min(left, _LOOK_SECONDS))
+        finally:
+            self._waiting.discard(waiting)
+
+    async def _take_in(
+        self, request: pb.SynchronizeRequest, answer: pb.SynchronizeResponse
+    ) -> None:
+        worker = request.worker
+        if request.results:
+            answer.accepted, answer.refused = await self._leases.commit(
+                worker.uid, worker.name, [_results(one) for one in request.results]
+            )
+        if request.failures:
+            failures = [
+                ChunkFailure(
+                    _span(one.chunk),
+                    ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_"),
+                    one.message,
+                )
+                for one in request.failures
+            ]
+            await self._leases.fail(worker.uid, worker.name, failures)
+        if request.returned:
+            await self._leases.give_back(worker.uid, [_span(one) for one in request.returned])
+        over = [
+            *(_span(one.chunks) for one in request.results),
+            *(_span(one.chunk) for one in request.failures),
+            *(_span(one) for one in request.returned),
+        ]
+        stop = await self._leases.beat(
+            worker.uid,
+            name=worker.name,
+            info=worker.SerializeToString(),
+            slots=worker.slots,
+            draining=request.draining,
+            held=[_span(one) for one in request.held],
+            open_calls=[*request.open_call_ids, request.call_id],
+            progress=[(_span(one.chunk), one.fraction) for one in request.progress],
+        )
+        answer.stop.extend(_range(span) for span in stop if not _covered(span, over))
+
+    async def _lease(self, request: pb.SynchronizeRequest, waiting: _Waiting) -> list[ChunkSpan]:
+        if not waiting.capacity or self._closing:
+            return []
+        return await self._leases.lease(
+            waiting.uid, request.call_id, waiting.capacity, sorted(waiting.lanes)
+        )
+
+    async def _assign(
+        self, spans: list[ChunkSpan], known: set[str], answer: pb.SynchronizeResponse
+    ) -> None:
+        for span in spans:
+            try:
+                work = await self._work(span.ref)
+            except NotFound:
+                continue
+            assignment = pb.Assignment(chunks=_range(span))
+            if span.first == work.chunk_count:
+                for partial in await self._jobs.partials_of(span.ref):
+                    assignment.partials.append(Result.FromString(partial))
+            answer.assignments.append(assignment)
+            if span.ref not in known:
+                known.add(span.ref)
+                answer.works.append(work)
+
+    async def _work(self, ref: str) -> pb.JobWork:
+        if ref in self._works:
+            self._works.move_to_end(ref)
+            return self._works[ref]
+        work, chunk_count = await self._jobs.work_of(ref)
+        made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
+        self._works[ref] = made
+        if len(self._works) > _KNOWN_WORKS:
+            self._works.popitem(last=False)
+        return made
+
+
+def _results(one: pb.ChunkResults) -> SpanResults:
+    return SpanResults(
+        _span(one.chunks),
+        sums=tuple(one.sums) if one.sums else None,
+        partials=tuple(part.SerializeToString() for part in one.partials) if one.partials else None,
+        result=one.result.SerializeToString() if one.HasField("result") else None,
+        micros=tuple(one.compute_micros),
+    )
+
+
+def _span(one: pb.ChunkRange) -> ChunkSpan:
+    return ChunkSpan(one.job, one.epoch, one.first, one.count, one.attempt)
+
+
+def _range(span: ChunkSpan) -> pb.ChunkRange:
+    return pb.ChunkRange(
+        job=span.ref, epoch=span.epoch, first=span.first, count=span.count, attempt=span.attempt
+    )
+
+
+def _covered(span: ChunkSpan, over: list[ChunkSpan]) -> bool:
+    return any(
+        other.ref == span.ref
+        and other.first <= span.first
+        and span.first + span.count <= other.first + other.count
+        for other in over
+    )

@@ -1,0 +1,54 @@
+"""What a gateway knows of the live workers, read again when it has grown old."""
+
+import time
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from tallymesh.v1 import dispatch_service_pb2 as dispatch
+from tallymesh_core.domain.jobs import LiveWorker
+from tallymesh_core.store.leases import LeaseStore
+
+_FRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWorker:
+    """A live worker: its description, and its state."""
+
+    worker: dispatch.Worker
+    live: LiveWorker
+
+
+class Fleet:
+    """The live workers."""
+
+    def __init__(self, leases: LeaseStore) -> None:
+        self._leases = leases
+        self._known: list[KnownWorker] = []
+        self._read_at = float("-inf")
+
+    async def workers(self) -> list[KnownWorker]:
+        """Returns the live workers, as of at most a second ago."""
+        if time.monotonic() - self._read_at > _FRESH_SECONDS:
+            self._known = [
+                KnownWorker(_described(live), live) for live in await self._leases.workers()
+            ]
+            self._read_at = time.monotonic()
+        return self._known
+
+    async def serves(self, queue: str, kernel: str) -> bool:
+        """Tells whether a live worker takes chunks of such jobs."""
+        return any(
+            kernel in known.worker.kernels
+            and queue in (known.worker.queues or ("default",))
+            and not known.live.draining
+            for known in await self.workers()
+        )
+
+
+def _described(live: LiveWorker) -> dispatch.Worker:
+    try:
+        return dispatch.Worker.FromString(live.info)
+    except DecodeError:
+        return dispatch.Worker(uid=live.uid)

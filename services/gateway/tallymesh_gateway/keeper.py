@@ -1,0 +1,126 @@
+"""The keeper: small tasks that keep the mesh going.
+
+Every gateway runs them. Each is one atomic step, so it does not matter which gateway does it, or
+that two do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import grpc.aio
+
+from tallymesh.v1 import abacus_service_pb2, abacus_service_pb2_grpc
+from tallymesh_core.domain.errors import DomainError, InvalidField, NotFound, StoreUnavailable
+from tallymesh_core.domain.jobs import JobRecord
+from tallymesh_core.rpc.status import from_rpc_error
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
+from tallymesh_gateway.answers import Answers
+
+_REAP_SECONDS = 0.5
+_PROMOTE_SECONDS = 0.1
+_POST_SECONDS = 1.0
+_POST_BATCH = 100
+_POST_TIMEOUT_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class Keeper:
+    """The periodic tasks of one gateway."""
+
+    def __init__(
+        self, jobs: JobStore, leases: LeaseStore, answers: Answers, abacus: grpc.aio.Channel
+    ) -> None:
+        self._jobs = jobs
+        self._leases = leases
+        self._answers = answers
+        self._abacus = abacus_service_pb2_grpc.AbacusServiceStub(abacus)
+        self._posting = asyncio.Event()
+        self._retrying = asyncio.Event()
+
+    def notice_posting(self) -> None:
+        """A job with an abacus has succeeded: its total is to be entered now."""
+        self._posting.set()
+
+    def notice_retry(self) -> None:
+        """A chunk waits to be tried again: its time is to be looked up now."""
+        self._retrying.set()
+
+    async def run(self) -> None:
+        """Runs all tasks until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._reap())
+            tasks.create_task(self._promote())
+            tasks.create_task(self._post())
+
+    async def _reap(self) -> None:
+        while True:
+            for uid in await _survive(self._leases.reap) or ():
+                logger.warning("worker lost, its chunks go to others", extra={"uid": uid})
+            await asyncio.sleep(_REAP_SECONDS)
+
+    async def _promote(self) -> None:
+        while True:
+            self._retrying.clear()
+            wait = await _survive(self._leases.promote)
+            pause = _POST_SECONDS if wait is None else max(wait, _PROMOTE_SECONDS)
+            await _sleep_or(self._retrying, pause)
+            # Events come in bursts; one look serves them all.
+            await asyncio.sleep(0.01)
+
+    async def _post(self) -> None:
+        while True:
+            self._posting.clear()
+            for ref in await _survive(partial(self._jobs.outbox, _POST_BATCH)) or ():
+                await _survive(partial(self._post_one, ref))
+            await _sleep_or(self._posting, _POST_SECONDS)
+
+    async def _post_one(self, ref: str) -> None:
+        tenant, _, job_id = ref.partition("/")
+        try:
+            record = await self._jobs.get(tenant, job_id, chunk_map=False)
+        except NotFound:
+            return
+        amount = self._answers.amount(record)
+        try:
+            total = await self._add(record, amount)
+        except InvalidField as error:
+            await self._jobs.note_posted(tenant, job_id, amount=amount, total="", error=str(error))
+            return
+        await self._jobs.note_posted(tenant, job_id, amount=amount, total=total)
+
+    async def _add(self, record: JobRecord, amount: str) -> str:
+        request = abacus_service_pb2.AddNumberRequest(
+            name=f"abaci/{record.abacus}", decimal=amount, job=f"jobs/{record.id}"
+        )
+        try:
+            answer = await self._abacus.AddNumber(request, timeout=_POST_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, "the abacus") from error
+        return answer.sum.value
+
+
+async def _survive(task: Callable[[], Awaitable[Answer]]) -> Answer | None:
+    """Runs a task; what goes wrong is told, and the task's next run puts it right."""
+    try:
+        return await task()
+    except StoreUnavailable:
+        pass  # the health report tells of it, once
+    except DomainError as error:
+        logger.warning("%s", error.message)
+    except Exception:
+        logger.exception("a task of the keeper failed")
+    return None
+
+
+async def _sleep_or(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

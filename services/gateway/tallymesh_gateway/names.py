@@ -1,0 +1,111 @@
+"""Checks the parts of requests that name something."""
+
+import base64
+import binascii
+import re
+
+from tallymesh_core.domain.errors import InvalidField
+from tallymesh_core.domain.ids import shard_of_job
+
+_QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_MAX_LABELS, _MAX_LABEL_VALUE = 16, 255
+
+
+def job_id(name: str, field: str) -> str:
+    """Returns the id in `jobs/{job}`.
+
+    Raises:
+        InvalidField: It is no such name.
+    """
+    kind, _, found = name.partition("/")
+    if kind != "jobs" or shard_of_job(found) is None:
+        raise InvalidField(field, name, "a job's name: jobs/ and 16 characters of [a-z0-9]")
+    return found
+
+
+def abacus_id(name: str, field: str) -> str:
+    """Returns the id in `abaci/{abacus}`, or "" for "".
+
+    Raises:
+        InvalidField: It is no such name.
+    """
+    if not name:
+        return ""
+    kind, _, found = name.partition("/")
+    if kind != "abaci" or not _QUEUE.fullmatch(found):
+        raise InvalidField(
+            field,
+            name,
+            "an abacus's name: abaci/ and 1 to 63 characters of [a-z0-9-], starting with a letter",
+        )
+    return found
+
+
+def queue(name: str, field: str) -> str:
+    """Returns the queue's name, "default" for ""; InvalidField if it is none."""
+    if name and not _QUEUE.fullmatch(name):
+        raise InvalidField(field, name, "1 to 63 characters of [a-z0-9-], starting with a letter")
+    return name or "default"
+
+
+def labels(marks: dict[str, str], field: str) -> dict[str, str]:
+    """Returns the labels; InvalidField if there are too many, or one is malformed."""
+    if len(marks) > _MAX_LABELS:
+        raise InvalidField(field, len(marks), f"at most {_MAX_LABELS} labels")
+    for key, value in marks.items():
+        if not _LABEL_KEY.fullmatch(key):
+            raise InvalidField(
+                field, key, "a key of 1 to 63 characters of [a-z0-9_.-], starting with a letter"
+            )
+        if len(value) > _MAX_LABEL_VALUE:
+            raise InvalidField(f"{field}[{key}]", value, f"at most {_MAX_LABEL_VALUE} characters")
+    return marks
+
+
+def label_filters(pairs: list[str], field: str) -> dict[str, str]:
+    """Returns the labels that `key=value` filters ask for; InvalidField if one is malformed."""
+    found = {}
+    for i, pair in enumerate(pairs):
+        key, equals, value = pair.partition("=")
+        if not equals or not _LABEL_KEY.fullmatch(key):
+            raise InvalidField(f"{field}[{i}]", pair, "of the form key=value")
+        found[key] = value
+    return found
+
+
+def request_id(given: str) -> str:
+    """Returns the request id; InvalidField if it is malformed."""
+    if given and not _REQUEST_ID.fullmatch(given):
+        raise InvalidField("request_id", given, "1 to 128 visible ASCII characters")
+    return given
+
+
+def page_size(given: int, default: int, most: int) -> int:
+    """Returns how many items a page may hold; InvalidField if out of bounds."""
+    if not 0 <= given <= most:
+        raise InvalidField("page_size", given, f"a number from 1 to {most}, or 0 for {default}")
+    return given or default
+
+
+def page_token(cursor: str, filters: str) -> str:
+    """Makes a token that asks for the page after `cursor`, under the same filters."""
+    return base64.urlsafe_b64encode(f"{cursor} {filters}".encode()).decode()
+
+
+def page_cursor(token: str, filters: str) -> str:
+    """Returns the cursor in a token, "" for the first page.
+
+    Raises:
+        InvalidField: It is not a token that these filters were given.
+    """
+    if not token:
+        return ""
+    try:
+        cursor, _, asked = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
+    except (binascii.Error, UnicodeError):
+        cursor = asked = ""
+    if not cursor or asked != filters:
+        raise InvalidField("page_token", token, "the next_page_token of a page of the same list")
+    return cursor

@@ -1,0 +1,294 @@
+"""The gateway's gRPC services: convert, call the use case, convert."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tallymesh.v1 import (
+    dispatch_service_pb2,
+    dispatch_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    mesh_service_pb2,
+    mesh_service_pb2_grpc,
+)
+from tallymesh_core import __version__
+from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
+from tallymesh_core.domain.jobs import JobRecord
+from tallymesh_core.domain.states import JobState
+from tallymesh_core.rpc.context import current_caller
+from tallymesh_core.store.inspection import Inspection, StoreFacts
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_gateway import answers, names, worker_calls
+from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.dispatch import Dispatcher
+from tallymesh_gateway.fleet import Fleet
+from tallymesh_gateway.submission import accept
+from tallymesh_gateway.watching import Watches
+from tallymesh_kernels import Registry
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """tallymesh.v1.JobService."""
+
+    def __init__(
+        self, jobs: JobStore, watches: Watches, replies: Answers, kernels: Registry, node: str
+    ) -> None:
+        self._jobs = jobs
+        self._watches = watches
+        self._answers = replies
+        self._kernels = kernels
+        self._node = node
+
+    async def CreateJob(
+        self, request: job_service_pb2.CreateJobRequest, context: Context
+    ) -> job_pb2.Job:
+        """See the proto."""
+        job_id = await self._submit(request)
+        return await self._job(job_id)
+
+    async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
+        """See the proto."""
+        return await self._job(names.job_id(request.name, "name"))
+
+    async def ListJobs(
+        self, request: job_service_pb2.ListJobsRequest, context: Context
+    ) -> job_service_pb2.ListJobsResponse:
+        """See the proto."""
+        size = names.page_size(request.page_size, 50, 1000)
+        wanted = _JobFilter(request, self._kernels)
+        page, cursor = await self._jobs.list_page(
+            current_caller().tenant,
+            states=wanted.states,
+            before=names.page_cursor(request.page_token, wanted.text),
+            limit=size,
+            accept=wanted.accepts,
+            scan_until_ms=wanted.from_ms,
+        )
+        return job_service_pb2.ListJobsResponse(
+            jobs=[
+                await self._answers.job(record, request.view or job_service_pb2.JOB_VIEW_BASIC)
+                for record in page
+            ],
+            next_page_token=names.page_token(cursor, wanted.text) if cursor else "",
+        )
+
+    async def WatchJob(
+        self, request: job_service_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[job_pb2.JobEvent]:
+        """See the proto."""
+        job_id = names.job_id(request.name, "name")
+        async for event in self._watches.watch(current_caller().tenant, job_id):
+            yield event
+
+    async def RunJob(
+        self, request: job_service_pb2.RunJobRequest, context: Context
+    ) -> AsyncIterator[job_pb2.JobEvent]:
+        """See the proto."""
+        job_id = await self._submit(request)
+        async for event in self._watches.watch(current_caller().tenant, job_id):
+            yield event
+
+    async def CancelJob(
+        self, request: job_service_pb2.CancelJobRequest, context: Context
+    ) -> job_pb2.Job:
+        """See the proto."""
+        job_id = names.job_id(request.name, "name")
+        await self._jobs.cancel(current_caller().tenant, job_id)
+        return await self._job(job_id)
+
+    async def ListChunks(
+        self, request: job_service_pb2.ListChunksRequest, context: Context
+    ) -> job_service_pb2.ListChunksResponse:
+        """See the proto."""
+        job_id = names.job_id(request.parent, "parent")
+        size = names.page_size(request.page_size, 100, 1000)
+        cursor = names.page_cursor(request.page_token, job_id)
+        if cursor and not cursor.isdecimal():
+            raise InvalidField("page_token", request.page_token, "a next_page_token of this list")
+        first = int(cursor or 0)
+        chunks, total = await self._jobs.chunks(current_caller().tenant, job_id, first, size)
+        following = first + len(chunks)
+        return job_service_pb2.ListChunksResponse(
+            chunks=[answers.chunk(request.parent, record) for record in chunks],
+            next_page_token=names.page_token(str(following), job_id) if following < total else "",
+        )
+
+    async def _submit(
+        self, request: job_service_pb2.CreateJobRequest | job_service_pb2.RunJobRequest
+    ) -> str:
+        job, request_hash = accept(
+            request.job,
+            request.request_id,
+            kernels=self._kernels,
+            caller=current_caller(),
+            node=self._node,
+        )
+        return await self._jobs.submit(
+            job, request_id=request.request_id, request_hash=request_hash
+        )
+
+    async def _job(self, job_id: str) -> job_pb2.Job:
+        return await self._answers.job(await self._jobs.get(current_caller().tenant, job_id))
+
+
+class _JobFilter:
+    """Which jobs a list is to hold."""
+
+    def __init__(self, request: job_service_pb2.ListJobsRequest, kernels: Registry) -> None:
+        if request.kernel and request.kernel not in kernels.names():
+            raise InvalidField("kernel", request.kernel, f"one of: {', '.join(kernels.names())}")
+        known = {value: name for name, value in job_pb2.Job.State.items()}
+        for i, state in enumerate(request.states):
+            if not known.get(state) or state == job_pb2.Job.STATE_UNSPECIFIED:
+                raise InvalidField(f"states[{i}]", state, "a state of a job")
+        self.states = tuple(
+            JobState(known[state].removeprefix("STATE_")) for state in request.states
+        )
+        self._kernel = request.kernel
+        self._queue = names.queue(request.queue, "queue") if request.queue else ""
+        self._labels = names.label_filters(list(request.labels), "labels")
+        self.from_ms = request.create_time_from.ToMilliseconds()
+        self._until_ms = (
+            request.create_time_until.ToMilliseconds()
+            if request.HasField("create_time_until")
+            else None
+        )
+        #: Tells lists apart, so that a page token is only taken by the list that gave it.
+        self.text = ";".join(
+            (
+                ",".join(self.states),
+                self._kernel,
+                self._queue,
+                ",".join(sorted(request.labels)),
+                str(self.from_ms),
+                str(self._until_ms),
+            )
+        )
+
+    def accepts(self, record: JobRecord) -> bool:
+        """Tells whether a job belongs on the list."""
+        return (
+            (not self._kernel or record.kernel == self._kernel)
+            and (not self._queue or record.queue == self._queue)
+            and self._labels.items() <= record.labels.items()
+            and (self._until_ms is None or record.created_ms < self._until_ms)
+        )
+
+
+class DispatchService(dispatch_service_pb2_grpc.DispatchServiceServicer):
+    """tallymesh.v1.DispatchService."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def Synchronize(
+        self, request: dispatch_service_pb2.SynchronizeRequest, context: Context
+    ) -> dispatch_service_pb2.SynchronizeResponse:
+        """See the proto."""
+        worker_calls.check(request)
+        return await self._dispatcher.synchronize(request)
+
+
+class MeshService(mesh_service_pb2_grpc.MeshServiceServicer):
+    """tallymesh.v1.MeshService."""
+
+    def __init__(self, inspection: Inspection, jobs: JobStore, fleet: Fleet, node: str) -> None:
+        self._inspection = inspection
+        self._jobs = jobs
+        self._fleet = fleet
+        self._node = node
+
+    async def GetHealth(
+        self, request: mesh_service_pb2.GetHealthRequest, context: Context
+    ) -> mesh_service_pb2.GetHealthResponse:
+        """See the proto."""
+        answer = mesh_service_pb2.GetHealthResponse(
+            status=mesh_service_pb2.GetHealthResponse.STATUS_HEALTHY,
+            answered_by=self._node,
+            version=__version__,
+        )
+        try:
+            answer.store.CopyFrom(_store_health(await self._inspection.facts()))
+            for known in await self._fleet.workers():
+                answer.workers.add(
+                    worker=known.worker,
+                    chunks_held=known.live.held,
+                    last_call_time=_time_of(known.live.seen_ms),
+                    draining=known.live.draining,
+                )
+            counts = await self._jobs.counts()
+        except StoreUnavailable as error:
+            answer.status = mesh_service_pb2.GetHealthResponse.STATUS_UNHEALTHY
+            answer.problems.append(error.message)
+            return answer
+        answer.jobs.CopyFrom(
+            mesh_service_pb2.JobCounts(**{state.lower(): counts[state] for state in JobState})
+        )
+        answer.worker_count = len(answer.workers)
+        answer.slot_count = sum(one.worker.slots for one in answer.workers)
+        if not answer.workers:
+            answer.status = mesh_service_pb2.GetHealthResponse.STATUS_DEGRADED
+            answer.problems.append("no worker is alive: jobs are accepted and wait")
+        return answer
+
+    async def WhoAmI(
+        self, request: mesh_service_pb2.WhoAmIRequest, context: Context
+    ) -> mesh_service_pb2.WhoAmIResponse:
+        """See the proto."""
+        caller = current_caller()
+        return mesh_service_pb2.WhoAmIResponse(
+            answered_by=self._node,
+            version=__version__,
+            tenant=caller.tenant,
+            principal=caller.principal,
+            peer=caller.peer,
+            request_id=caller.request_id,
+            time=_time_of(time.time_ns() // 1_000_000),
+        )
+
+    async def CheckStore(
+        self, request: mesh_service_pb2.CheckStoreRequest, context: Context
+    ) -> mesh_service_pb2.CheckStoreResponse:
+        """See the proto."""
+        seconds = await self._inspection.round_trip()
+        return mesh_service_pb2.CheckStoreResponse(
+            round_trip=_span_of(seconds),
+            store=_store_health(await self._inspection.facts()),
+            answered_by=self._node,
+        )
+
+
+def _store_health(facts: StoreFacts) -> mesh_service_pb2.StoreHealth:
+    return mesh_service_pb2.StoreHealth(
+        connected=True,
+        latency=_span_of(facts.latency_seconds),
+        server=facts.server,
+        memory_bytes=facts.memory_bytes,
+        key_count=facts.key_count,
+        commands_per_second=facts.commands_per_second,
+        client_count=facts.client_count,
+        uptime=_span_of(facts.uptime_seconds),
+        durability=facts.durability,
+        shard_count=facts.shard_count,
+        schema_version=facts.schema_version,
+    )
+
+
+def _time_of(ms: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(ms)
+    return stamp
+
+
+def _span_of(seconds: float) -> Duration:
+    span = Duration()
+    span.FromNanoseconds(round(seconds * 1e9))
+    return span

@@ -1,0 +1,133 @@
+"""Watches of jobs: what happens to a job, streamed to everyone who looks, read once for all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from tallymesh.v1 import job_pb2
+from tallymesh_core.domain.errors import DomainError, ShuttingDown
+from tallymesh_core.domain.jobs import JobRecord
+from tallymesh_core.store.events import Interrupted, JobChanged
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_gateway.answers import Answers
+
+#: Changes are told at most so often, except the first after a pause and the end.
+_PACE_SECONDS = 0.05
+#: With very many watchers the pace slows by so much for each, to bound the cost.
+_PACE_PER_WATCHER_SECONDS = 0.0003
+KEEPALIVE_SECONDS = 5.0
+
+
+class _Watch:
+    """One job that is being watched, by however many."""
+
+    def __init__(self, tenant: str, job_id: str) -> None:
+        self.tenant, self.job_id = tenant, job_id
+        self.watchers = 0
+        self.record: JobRecord | None = None
+        self.delta: job_pb2.JobEvent | None = None
+        self.failure: DomainError | None = None
+        self.changed = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.told = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def tell(self) -> None:
+        """Wakes all watchers to the new state."""
+        told, self.told = self.told, asyncio.Event()
+        told.set()
+
+
+class Watches:
+    """All jobs that are being watched through this gateway."""
+
+    def __init__(self, jobs: JobStore, answers: Answers, node: str) -> None:
+        self._jobs = jobs
+        self._answers = answers
+        self._node = node
+        self._watches: dict[str, _Watch] = {}
+        self._closing = False
+
+    def notice(self, events: list[JobChanged] | Interrupted) -> None:
+        """Takes note of what the store tells."""
+        if isinstance(events, Interrupted):
+            for watch in self._watches.values():
+                watch.changed.set()
+                watch.ended.set()
+            return
+        for event in events:
+            if watch := self._watches.get(event.ref):
+                watch.changed.set()
+                if event.kind == "ended":
+                    watch.ended.set()
+
+    def close(self) -> None:
+        """Ends all watches, so that their clients go on at another gateway."""
+        self._closing = True
+        for watch in self._watches.values():
+            watch.failure = ShuttingDown(self._node)
+            watch.tell()
+
+    async def watch(self, tenant: str, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
+        """Yields a snapshot, what changes, signs of life, and the ended job last.
+
+        Raises:
+            NotFound: There is no such job.
+            StoreUnavailable: The store cannot be reached.
+            ShuttingDown: The gateway is stopping.
+        """
+        if self._closing:
+            raise ShuttingDown(self._node)
+        ref = f"{tenant}/{job_id}"
+        watch = self._watches.setdefault(ref, _Watch(tenant, job_id))
+        watch.watchers += 1
+        try:
+            record = await self._jobs.get(tenant, job_id)
+            yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
+            version = record.version
+            while not record.state.is_final:
+                if watch.task is None:
+                    # What happened before may have gone unseen, so the first look is due at once.
+                    watch.changed.set()
+                    watch.task = asyncio.create_task(self._follow(watch))
+                told = watch.told
+                if watch.record is None or watch.record.version <= version:
+                    if watch.failure:
+                        raise watch.failure
+                    try:
+                        await asyncio.wait_for(told.wait(), KEEPALIVE_SECONDS)
+                    except TimeoutError:
+                        yield job_pb2.JobEvent(version=version, keepalive=job_pb2.Keepalive())
+                    continue
+                record = watch.record
+                version = record.version
+                if not record.state.is_final and watch.delta:
+                    yield watch.delta
+            yield job_pb2.JobEvent(version=record.version, ended=await self._answers.job(record))
+        finally:
+            watch.watchers -= 1
+            if watch.watchers == 0:
+                if watch.task:
+                    watch.task.cancel()
+                self._watches.pop(ref, None)
+
+    async def _follow(self, watch: _Watch) -> None:
+        """Reads the job whenever it has changed, no faster than the pace."""
+        try:
+            while watch.record is None or not watch.record.state.is_final:
+                await watch.changed.wait()
+                watch.changed.clear()
+                record = await self._jobs.get(watch.tenant, watch.job_id)
+                watch.delta = job_pb2.JobEvent(
+                    version=record.version, delta=await self._answers.delta(record)
+                )
+                watch.record = record
+                watch.tell()
+                pace = max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
+                try:
+                    await asyncio.wait_for(watch.ended.wait(), pace)
+                    watch.ended.clear()
+                except TimeoutError:
+                    pass
+        except DomainError as error:
+            watch.failure = error
+            watch.tell()
