@@ -74,9 +74,8 @@ class Abacus:
             try:
                 request.decimal = exact_text(amount)
             except ValueError as error:
-                raise InvalidField.of(
-                    "decimal", amount, f"a number of at most 4096 digits ({error})"
-                ) from None
+                bound = "a number of at most 4,096 digits"
+                raise InvalidField.of("decimal", amount, bound) from error
         return self._caller.unary(self._stub.AddNumber, request)
 
     def reset(self, *, request_id: str | None = None) -> Decimal:

@@ -148,7 +148,7 @@ class Client:
                 texts.append(exact_text(number))
             except ValueError as error:
                 field = f"job.work.add.numbers[{index}]"
-                raise InvalidField.of(field, number, f"a number ({error})") from None
+                raise InvalidField.of(field, number, "a number") from error
         return self.run(Add(numbers=texts), timeout=timeout, **options)
 
     def submit(

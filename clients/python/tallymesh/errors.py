@@ -53,7 +53,10 @@ class InvalidField(TallymeshError, ValueError):
             value: What was given.
             bound: What the field takes, to be read after "is not".
         """
-        shown = str(value)
+        try:
+            shown = str(value)
+        except ValueError:  # an int that Python refuses to write out
+            shown = "an int of more than 4300 digits"
         if len(shown) > 80:
             shown = f"{shown[:77]}..."
         return cls(

@@ -1,0 +1,273 @@
+"""A mesh of one thread pool: it answers as it is told to, and remembers what it was asked."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from tallymesh.v1 import (
+    abacus_service_pb2 as abaci,
+)
+from tallymesh.v1 import (
+    abacus_service_pb2_grpc,
+    job_service_pb2_grpc,
+    mesh_service_pb2_grpc,
+)
+from tallymesh.v1 import (
+    job_service_pb2 as services,
+)
+from tallymesh.v1 import (
+    mesh_service_pb2 as meshes,
+)
+from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent, Keepalive, Progress
+from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, Result, Work
+from tallymesh_core.domain.errors import DomainError, NotFound
+from tallymesh_core.rpc import status
+
+NAME = "jobs/abc1"
+REQUEST_ID = "request-1"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Breaks a stream as a proxy would: a bare code, no reason."""
+
+    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Says nothing until the client has had enough."""
+
+
+Act = JobEvent | abaci.Sum | Cut | Silence | DomainError
+
+
+class FakeMesh(
+    job_service_pb2_grpc.JobServiceServicer,
+    abacus_service_pb2_grpc.AbacusServiceServicer,
+    mesh_service_pb2_grpc.MeshServiceServicer,
+):
+    """A server whose answers a test puts into its attributes.
+
+    Attributes:
+        calls: Method and request of every call, in order.
+        streams: What each next stream plays; an ended stream ends with OK.
+        failures: By method, errors to answer before anything else.
+        job: The job that GetJob and the like answer.
+        health: What GetHealth answers.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.streams: deque[list[Act]] = deque()
+        self.failures: dict[str, deque[Silence | Exception]] = {}
+        self.job = running_job()
+        self.listed: list[Job] = []
+        self.chunks: list[Chunk] = []
+        self.health = meshes.GetHealthResponse(status=meshes.GetHealthResponse.STATUS_HEALTHY)
+        self.sums: dict[str, abaci.Sum] = {}
+        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
+        abacus_service_pb2_grpc.add_AbacusServiceServicer_to_server(self, self._server)
+        mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.stop(grace=None).wait()
+
+    def asked(self, method: str) -> list[Any]:
+        return [request for called, request in self.calls if called == method]
+
+    def fail(self, method: str, *errors: Silence | Exception) -> None:
+        self.failures[method] = deque(errors)
+
+    def CreateJob(self, request: Any, context: Any) -> Job:
+        self._begin("CreateJob", request, context)
+        self.job.work.CopyFrom(request.job.work)
+        self.job.abacus = request.job.abacus
+        return self.job
+
+    def GetJob(self, request: Any, context: Any) -> Job:
+        self._begin("GetJob", request, context)
+        if request.name != self.job.name:
+            self._abort(context, NotFound(request.name))
+        return self.job
+
+    def ListJobs(self, request: Any, context: Any) -> services.ListJobsResponse:
+        self._begin("ListJobs", request, context)
+        page, token = self._page(self.listed, request)
+        return services.ListJobsResponse(jobs=page, next_page_token=token)
+
+    def ListChunks(self, request: Any, context: Any) -> services.ListChunksResponse:
+        self._begin("ListChunks", request, context)
+        page, token = self._page(self.chunks, request)
+        return services.ListChunksResponse(chunks=page, next_page_token=token)
+
+    def CancelJob(self, request: Any, context: Any) -> Job:
+        self._begin("CancelJob", request, context)
+        self.job.state = Job.STATE_CANCELLED
+        return self.job
+
+    def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
+        self._begin("WatchJob", request, context)
+        return self._play(context)
+
+    def RunJob(self, request: Any, context: Any) -> Iterator[Any]:
+        self._begin("RunJob", request, context)
+        return self._play(context)
+
+    def AddNumber(self, request: Any, context: Any) -> abaci.AddNumberResponse:
+        self._begin("AddNumber", request, context)
+        added = str(request.number) if request.WhichOneof("amount") == "number" else request.decimal
+        return abaci.AddNumberResponse(
+            added=added, sum=abaci.Sum(name=request.name, value=added, add_count=1)
+        )
+
+    def GetSum(self, request: Any, context: Any) -> abaci.Sum:
+        self._begin("GetSum", request, context)
+        return self.sums.get(request.name, abaci.Sum(name=request.name, value="0"))
+
+    def ResetSum(self, request: Any, context: Any) -> abaci.ResetSumResponse:
+        self._begin("ResetSum", request, context)
+        previous = self.sums.get(request.name, abaci.Sum(name=request.name, value="0"))
+        return abaci.ResetSumResponse(
+            previous=previous, sum=abaci.Sum(name=request.name, value="0")
+        )
+
+    def WatchSum(self, request: Any, context: Any) -> Iterator[Any]:
+        self._begin("WatchSum", request, context)
+        return self._play(context)
+
+    def GetHealth(self, request: Any, context: Any) -> meshes.GetHealthResponse:
+        self._begin("GetHealth", request, context)
+        return self.health
+
+    def WhoAmI(self, request: Any, context: Any) -> meshes.WhoAmIResponse:
+        self._begin("WhoAmI", request, context)
+        return meshes.WhoAmIResponse(
+            answered_by="gateway-1", version="0.1.0", tenant="default", principal="anonymous"
+        )
+
+    def CheckStore(self, request: Any, context: Any) -> meshes.CheckStoreResponse:
+        self._begin("CheckStore", request, context)
+        answer = meshes.CheckStoreResponse(answered_by="gateway-1")
+        answer.store.connected = True
+        answer.store.server = "valkey 9.1.2"
+        answer.round_trip.FromMicroseconds(420)
+        return answer
+
+    def _begin(self, method: str, request: Any, context: Any) -> None:
+        self.calls.append((method, request))
+        self.metadata.append(dict(context.invocation_metadata()))
+        if waiting := self.failures.get(method):
+            error = waiting.popleft()
+            if isinstance(error, Silence):
+                _await_end(context)
+                return
+            if isinstance(error, DomainError):
+                self._abort(context, error)
+            raise error
+
+    def _abort(self, context: Any, error: DomainError) -> None:
+        context.set_trailing_metadata(
+            (*status.trailers(error), ("tallymesh-request-id", REQUEST_ID))
+        )
+        context.abort(status.grpc_code(error), error.message)
+
+    def _play(self, context: Any) -> Iterator[Any]:
+        for act in self.streams.popleft() if self.streams else [Silence()]:
+            match act:
+                case Cut():
+                    context.abort(act.code, "connection reset")
+                case Silence():
+                    _await_end(context)
+                    return
+                case DomainError():
+                    self._abort(context, act)
+                case _:
+                    yield act
+
+    @staticmethod
+    def _page(everything: list[Any], request: Any) -> tuple[list[Any], str]:
+        start = int(request.page_token or 0)
+        stop = start + (request.page_size or 50)
+        return everything[start:stop], str(stop) if stop < len(everything) else ""
+
+
+def _await_end(context: Any) -> None:
+    over = threading.Event()
+    if context.add_callback(over.set):
+        over.wait(30)
+
+
+def running_job(**fields: Any) -> Job:
+    job = Job(
+        name=NAME,
+        work=Work(count_primes=CountPrimes(stop=10**10)),
+        chunk_count=8,
+        queue="default",
+        kernel="count_primes",
+        state=Job.STATE_RUNNING,
+        initiated_by="gateway-1",
+        checked_by="gateway-1",
+        progress=Progress(chunks_total=8, chunks_done=2, fraction=0.25, workers=2),
+        version=3,
+        **fields,
+    )
+    job.create_time.FromSeconds(1_700_000_000)
+    job.start_time.FromMilliseconds(1_700_000_000_250)
+    return job
+
+
+def succeeded_job(**fields: Any) -> Job:
+    job = running_job(
+        result=Result(count_primes=CountPrimesResult(count=455_052_511)),
+        handled_by={"worker-1": 5, "worker-2": 3},
+        **fields,
+    )
+    job.state = Job.STATE_SUCCEEDED
+    job.progress.chunks_done = 8
+    job.progress.fraction = 1.0
+    job.end_time.FromMilliseconds(1_700_000_001_500)
+    job.version = 9
+    return job
+
+
+def failed_job() -> Job:
+    job = running_job()
+    job.state = Job.STATE_FAILED
+    job.error.reason = 14  # type: ignore[assignment]  # CHUNK_FAILED
+    job.error.message = "no such luck"
+    job.error.chunk = 3
+    job.error.worker = "worker-2"
+    return job
+
+
+def cancelled_job() -> Job:
+    job = running_job()
+    job.state = Job.STATE_CANCELLED
+    return job
+
+
+def snapshot(job: Job) -> JobEvent:
+    return JobEvent(version=job.version, snapshot=job)
+
+
+def ended(job: Job) -> JobEvent:
+    return JobEvent(version=job.version, ended=job)
+
+
+def delta(version: int, **fields: Any) -> JobEvent:
+    return JobEvent(version=version, delta=JobDelta(**fields))
+
+
+def keepalive(version: int) -> JobEvent:
+    return JobEvent(version=version, keepalive=Keepalive())
