@@ -55,10 +55,11 @@ class Watches:
                 watch.ended.set()
             return
         for event in events:
-            if watch := self._watches.get(event.ref):
-                watch.changed.set()
+            watched = self._watches.get(event.ref)
+            if watched:
+                watched.changed.set()
                 if event.kind == "ended":
-                    watch.ended.set()
+                    watched.ended.set()
 
     def close(self) -> None:
         """Ends all watches, so that their clients go on at another gateway."""

@@ -1,0 +1,102 @@
+import asyncio
+import itertools
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from tallymesh.v1 import dispatch_service_pb2 as pb
+from tallymesh.v1 import dispatch_service_pb2_grpc, job_service_pb2_grpc, mesh_service_pb2_grpc
+from tallymesh_gateway.app import serve
+from tallymesh_gateway.settings import GatewaySettings
+
+
+@dataclass
+class Gateway:
+    """A gateway in this process, and stubs to speak to it."""
+
+    channel: grpc.aio.Channel
+    stop: asyncio.Event
+
+    def __post_init__(self) -> None:
+        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.dispatch = dispatch_service_pb2_grpc.DispatchServiceStub(self.channel)
+        self.mesh = mesh_service_pb2_grpc.MeshServiceStub(self.channel)
+
+
+@dataclass
+class Worker:
+    """A worker that a test plays call by call."""
+
+    gateway: Gateway
+    name: str = "w1"
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    held: list[pb.ChunkRange] = field(default_factory=list)
+    calls: itertools.count = field(default_factory=itertools.count)
+
+    async def call(
+        self, *, capacity: int = 0, wait: float = 0, **said: object
+    ) -> pb.SynchronizeResponse:
+        """One call; what is assigned is noted as held."""
+        held = said.pop("held", self.held)
+        answer = await self.gateway.dispatch.Synchronize(
+            pb.SynchronizeRequest(
+                call_id=str(said.pop("call_id", next(self.calls))),
+                worker=pb.Worker(
+                    name=self.name, uid=self.uid, slots=1, kernels=["simulate", "add"]
+                ),
+                capacity=capacity,
+                wait=Duration(nanos=int(wait * 1e9)) if wait < 1 else Duration(seconds=int(wait)),
+                held=held,
+                **said,
+            )
+        )
+        self.held += [one.chunks for one in answer.assignments]
+        return answer
+
+    async def finish(self, **said: object) -> pb.SynchronizeResponse:
+        """Hands in 1 for each chunk held."""
+        results = [
+            pb.ChunkResults(chunks=one, sums=[1] * one.count, compute_micros=[1000] * one.count)
+            for one in self.held
+        ]
+        answer = await self.call(results=results, **said)
+        self.held = [one.chunks for one in answer.assignments]
+        return answer
+
+
+@asynccontextmanager
+async def running_gateway(store_url: str, node: str = "gateway-1") -> AsyncIterator[Gateway]:
+    with tempfile.TemporaryDirectory(prefix="tm-gw-") as directory:
+        address = f"unix:{Path(directory) / 'gateway.sock'}"
+        settings = GatewaySettings.load(
+            store_url=store_url,
+            listen=address,
+            node=node,
+            abacus=f"unix:{directory}/none.sock",
+            drain_grace=1,
+        )
+        stop = asyncio.Event()
+        serving = asyncio.create_task(serve(settings, stop))
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+            yield Gateway(channel, stop)
+        stop.set()
+        await serving
+
+
+@pytest.fixture
+async def gateway(store_url: str) -> AsyncIterator[Gateway]:
+    async with running_gateway(store_url) as running:
+        yield running
+
+
+@pytest.fixture
+def worker(gateway: Gateway) -> Worker:
+    return Worker(gateway)
