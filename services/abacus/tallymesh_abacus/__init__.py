@@ -1,0 +1,1 @@
+"""The abacus service: named exact sums, shared by everyone, watched by anyone."""
