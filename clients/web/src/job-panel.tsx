@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ChunkCells } from "./chunk-cells";
 import { follow, type Link } from "./follow";
-import { Job_State, type Job } from "./gen/tallymesh/v1/job_pb";
+import { Job_State, type ChunkMap, type Job } from "./gen/tallymesh/v1/job_pb";
 import { useNow, useRepeated } from "./hooks";
 import {
   afterEvent,
@@ -246,8 +246,8 @@ function Outcome({ job, now }: { job: Job; now: number }) {
       {job.state === Job_State.SUCCEEDED && (
         <p class="outcome good" data-testid="result">
           <strong>{resultWords(job)}</strong>{" "}
-          {took !== undefined && `Computed in ${span(took)} by ${plural(workers, "worker")}: `}
-          each chunk counted exactly once.
+          {took !== undefined && `Computed in ${span(took)} by ${plural(workers, "worker")}. `}
+          Each chunk counted exactly once.
         </p>
       )}
       {job.state === Job_State.FAILED && (
@@ -266,13 +266,7 @@ function Outcome({ job, now }: { job: Job; now: number }) {
   );
 }
 
-function Chunks({
-  job,
-  map,
-}: {
-  job: Job;
-  map: NonNullable<NonNullable<Job["progress"]>["chunkMap"]>;
-}) {
+function Chunks({ job, map }: { job: Job; map: ChunkMap }) {
   return (
     <div class="chunks">
       <ChunkCells map={map} />
@@ -328,7 +322,9 @@ function Provenance({ job }: { job: Job }) {
         <tbody>
           {shares.map(([worker, chunks]) => (
             <tr key={worker} data-worker={worker}>
-              <th scope="row">{worker}</th>
+              <th scope="row" title={worker}>
+                {worker}
+              </th>
               <td class="share">
                 <span style={{ width: `${Number((chunks * 1000n) / most) / 10}%` }} />
               </td>

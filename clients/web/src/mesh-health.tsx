@@ -57,8 +57,8 @@ export function MeshHealth({ health }: { health: Health }) {
   const status = problem ? "unreachable" : (Status[answer?.status ?? 0] ?? "").toLowerCase();
   const words = problem ? "Unreachable" : answer ? WORDS[answer.status] : "Connecting…";
   return (
-    <details class="health">
-      <summary data-testid="health" data-status={status}>
+    <div class="health">
+      <button type="button" popovertarget="mesh" data-testid="health" data-status={status}>
         <span class="dot" aria-hidden="true" />
         <strong>{words}</strong>
         {answer && !problem && (
@@ -73,8 +73,8 @@ export function MeshHealth({ health }: { health: Health }) {
             <span class="optional">answered by {answer.answeredBy}</span>
           </>
         )}
-      </summary>
-      <div class="health-body">
+      </button>
+      <div id="mesh" popover="auto" role="region" aria-label="The mesh">
         {problem && <p>{problem.message || "No answer from the mesh."} Trying again.</p>}
         {answer && (
           <>
@@ -108,10 +108,13 @@ export function MeshHealth({ health }: { health: Health }) {
               {answer.store?.connected && (
                 <>
                   <dt>Store</dt>
-                  <dd>
-                    {answer.store.server}
-                    {answer.store.latency && `, answers in ${span(length(answer.store.latency))}`}
-                  </dd>
+                  <dd>{answer.store.server}</dd>
+                  {answer.store.latency && (
+                    <>
+                      <dt>Answers in</dt>
+                      <dd>{span(length(answer.store.latency))}</dd>
+                    </>
+                  )}
                   <dt>Kept</dt>
                   <dd>{answer.store.durability || "unknown"}</dd>
                   <dt>Memory</dt>
@@ -134,7 +137,7 @@ export function MeshHealth({ health }: { health: Health }) {
           </>
         )}
       </div>
-    </details>
+    </div>
   );
 }
 

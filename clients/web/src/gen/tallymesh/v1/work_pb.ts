@@ -120,8 +120,7 @@ export type CountPrimes = Message<"tallymesh.v1.CountPrimes"> & {
   start: bigint;
 
   /**
-   * Last number of the range, inclusive: `start` to 18446744073709551615. `stop` below `start` is
-   * INVALID_ARGUMENT, but `stop` = `start` - 1 is the empty range, whose count is 0.
+   * Last number of the range, inclusive: `start` to 18446744073709551615.
    *
    * @generated from field: uint64 stop = 2;
    */
