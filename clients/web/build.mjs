@@ -1,5 +1,5 @@
-// Builds the page into dist/: the same sources always give the same bytes, and every file but
-// index.html carries the hash of its contents in its name, so that it may be cached for ever.
+// Builds the page into dist/: the same sources always give the same bytes, and every file that the
+// page loads carries the hash of its contents in its name, so that it may be cached for ever.
 
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
@@ -28,3 +28,18 @@ const page = (await readFile("src/index.html", "utf8"))
   .replace("{style}", asset(".css"))
   .replace("{script}", asset(".js"));
 await writeFile("dist/index.html", page);
+
+// What others wrote and the bundle contains, with the notices that they ask to be passed on.
+const bundled = new Set(
+  Object.keys(metafile.inputs).flatMap(
+    (path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? [],
+  ),
+);
+const notices = [...bundled].sort().map(async (name) => {
+  const { version, license } = JSON.parse(
+    await readFile(`node_modules/${name}/package.json`, "utf8"),
+  );
+  const text = await readFile(`node_modules/${name}/LICENSE`, "utf8").catch(() => "");
+  return `${name} ${version}: ${license}\n${text && `\n${text.trim()}\n`}`;
+});
+await writeFile("dist/licenses.txt", (await Promise.all(notices)).join("\n"));
