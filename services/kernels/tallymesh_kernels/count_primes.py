@@ -31,8 +31,8 @@ class CountPrimesKernel:
 
         The bounds of 64 bits are the message's own.
         """
-        if work.stop < work.start - 1:
-            bound = f"a number from {work.start - 1} (start - 1: no number) to {MAX_NUMBER}"
+        if work.stop < work.start:
+            bound = f"a number from {work.start} (start) to {MAX_NUMBER}"
             raise Invalid("stop", work.stop, bound)
         if work.method not in CountPrimes.Method.values():
             known = ", ".join(CountPrimes.Method.keys())

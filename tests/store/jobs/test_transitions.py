@@ -368,7 +368,9 @@ async def test_chunk_that_loses_every_worker_fails_its_job(scheduler: Scheduler)
 
 async def test_outage_of_the_store_reaps_nobody(store_url: str) -> None:
     store = await Store.open(store_url)
-    scheduler = Scheduler(store, JobStore(store), LeaseStore(store, alive_seconds=0.05, transit_seconds=0))
+    scheduler = Scheduler(
+        store, JobStore(store), LeaseStore(store, alive_seconds=0.05, transit_seconds=0)
+    )
     await scheduler.submit(chunk_count=1)
     (span,) = await scheduler.take("w1")
     await scheduler.leases.reap()

@@ -35,13 +35,13 @@ def test_chunks_share_out_evenly_and_exactly(size: int, count: int) -> None:
 @settings(deadline=None)
 @given(
     start=st.integers(0, 44).flatmap(lambda bits: st.integers(0, 2**bits)),
-    width=st.integers(0, 5000),
+    width=st.integers(1, 5000),
     count=st.integers(1, 60),
 )
 def test_chunks_add_up_to_the_whole(
     kernel: CountPrimesKernel, start: int, width: int, count: int
 ) -> None:
-    work = CountPrimes(start=start, stop=max(start + width - 1, 0))
+    work = CountPrimes(start=start, stop=start + width - 1)
     kernel.validate(work)
     parts = [kernel.run(work, Chunk(index, count), Recording()) for index in range(count)]
     assert sum(parts) == kernel.run(work, Chunk(0, 1), Recording())
@@ -50,9 +50,6 @@ def test_chunks_add_up_to_the_whole(
 @pytest.mark.parametrize(
     ("start", "stop", "count", "parts"),
     [
-        (10, 9, 3, [0, 0, 0]),
-        (1, 0, 1, [0]),
-        (TOP, TOP - 1, 1, [0]),
         (0, 0, 2, [0, 0]),
         (2, 2, 3, [0, 0, 1]),
         (2, 5, 4, [1, 1, 0, 1]),
@@ -70,10 +67,10 @@ def test_chunks_of_at_most_one_number(
 
 def test_a_range_that_ends_before_it_starts_is_refused(kernel: CountPrimesKernel) -> None:
     with pytest.raises(Invalid) as refusal:
-        kernel.validate(CountPrimes(start=10, stop=8))
+        kernel.validate(CountPrimes(start=10, stop=9))
     assert refusal.value.field == "stop"
-    assert refusal.value.value == "8"
-    assert refusal.value.bound == f"a number from 9 (start - 1: no number) to {TOP}"
+    assert refusal.value.value == "9"
+    assert refusal.value.bound == f"a number from 10 (start) to {TOP}"
 
 
 def test_an_unknown_method_is_refused(kernel: CountPrimesKernel) -> None:

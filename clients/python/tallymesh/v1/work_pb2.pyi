@@ -127,9 +127,7 @@ class CountPrimes(_message.Message):
     start: _builtins.int
     """First number of the range, inclusive: 0 to 18446744073709551615 (2^64 - 1). Default 0."""
     stop: _builtins.int
-    """Last number of the range, inclusive: `start` to 18446744073709551615. `stop` below `start` is
-    INVALID_ARGUMENT, but `stop` = `start` - 1 is the empty range, whose count is 0.
-    """
+    """Last number of the range, inclusive: `start` to 18446744073709551615."""
     method: Global___CountPrimes.Method.ValueType
     """How to count. Default: the mesh chooses."""
     def __init__(
