@@ -74,7 +74,7 @@ def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:
         sys.executable,
         "-m",
         "tallymesh_edge",
-        tmp_path,
+        str(tmp_path),
         "--gateway",
         "g",
         "--abacus",

@@ -1,0 +1,1 @@
+"""The whole mesh on one machine: `tallymesh up`, `tallymesh demo`, and each role by itself."""
