@@ -31,12 +31,15 @@ class Limits:
     Attributes:
         silence: Seconds without a message after which a stream counts as cut. The mesh sends one at
             least every 10 s.
+        opening: Seconds to go on trying to get a first message from a mesh that was reached. (Where
+            it was not, gRPC itself tries again.)
         patience: Seconds to go on trying to get a stream back.
         first_delay: Seconds before the first try; each further one waits twice as long.
         longest_delay: Seconds that it waits at most.
     """
 
     silence: float = 25.0
+    opening: float = 5.0
     patience: float = 60.0
     first_delay: float = 0.1
     longest_delay: float = 2.0
@@ -68,7 +71,8 @@ def read_on(
         Unreachable: The first stream could not be had, or no further one for all the patience.
         TallymeshError: The mesh refused.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    begun_at = time.monotonic()
+    deadline = None if timeout is None else begun_at + timeout
     last_sign_of_life: float | None = None
     delay = limits.first_delay
     while True:
@@ -85,21 +89,22 @@ def read_on(
             error = translate(broken)
             # An error with a reason is the mesh's own word, not an accident on the way.
             accident = error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
-            if last_sign_of_life is None or not accident:
+            reached = last_sign_of_life is not None or error.request_id
+            if not accident or not reached:
                 raise error from broken
         finally:
             stream.cancel()
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             raise DeadlineExceeded("the time given has passed", code="DEADLINE_EXCEEDED")
-        if last_sign_of_life is None:
-            raise error
-        if now - last_sign_of_life > limits.patience:
+        patience = limits.opening if last_sign_of_life is None else limits.patience
+        if now - (last_sign_of_life or begun_at) > patience:
             raise Unreachable(
-                f"no stream could be had for {limits.patience:g} s: {error.message}",
+                f"no stream could be had for {patience:g} s: {error.message}",
                 reason=error.reason,
                 code=error.code,
-            )
+                request_id=error.request_id,
+            ) from error
         if on_cut is not None:
             on_cut(error)
         if now - opened_at > limits.longest_delay:  # it had been well

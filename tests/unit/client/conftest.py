@@ -8,7 +8,7 @@ from tallymesh import Client, Limits
 from tests.unit.client.fake_mesh import FakeMesh
 
 #: Short enough for tests to wait for.
-QUICK = Limits(silence=0.3, patience=1.0, first_delay=0.01, longest_delay=0.05)
+QUICK = Limits(silence=0.3, opening=0.5, patience=1.0, first_delay=0.01, longest_delay=0.05)
 
 
 @pytest.fixture

@@ -60,10 +60,12 @@ class FakeMesh(
         failures: By method, errors to answer before anything else.
         job: The job that GetJob and the like answer.
         health: What GetHealth answers.
+        early_headers: Send headers before anything else, so that gRPC itself retries nothing.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.early_headers = False
         self.metadata: list[dict[str, Any]] = []
         self.streams: deque[list[Act]] = deque()
         self.failures: dict[str, deque[Silence | Exception]] = {}
@@ -167,6 +169,8 @@ class FakeMesh(
     def _begin(self, method: str, request: Any, context: Any) -> None:
         self.calls.append((method, request))
         self.metadata.append(dict(context.invocation_metadata()))
+        if self.early_headers:
+            context.send_initial_metadata((("tallymesh-request-id", REQUEST_ID),))
         if waiting := self.failures.get(method):
             error = waiting.popleft()
             if isinstance(error, Silence):

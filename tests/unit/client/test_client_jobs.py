@@ -209,11 +209,14 @@ def test_a_run_that_is_cut_is_watched_on_and_not_run_again(mesh: FakeMesh, clien
     assert {request.name for request in mesh.asked("WatchJob")} == {NAME}
 
 
+@pytest.mark.parametrize("early_headers", [False, True])
 def test_a_cut_before_the_first_message_is_retried_under_the_same_request_id(
-    mesh: FakeMesh, client: Client
+    mesh: FakeMesh, early_headers: bool
 ) -> None:
+    mesh.early_headers = early_headers
     mesh.streams.extend([[Cut()], [Cut()], [ended(succeeded_job())]])
-    assert client.count_primes(10**10) == 455_052_511
+    with Client(mesh.address) as client:
+        assert client.count_primes(10**10) == 455_052_511
     requests = mesh.asked("RunJob")
     assert len(requests) == 3
     assert len({request.request_id for request in requests}) == 1
@@ -228,6 +231,14 @@ def test_a_mesh_that_stays_away_is_unreachable_after_the_patience(
     mesh.close()
     with pytest.raises(Unreachable, match="1 s"):
         list(watch)
+
+
+def test_a_mesh_that_answers_but_has_no_stream_is_given_up(mesh: FakeMesh, client: Client) -> None:
+    mesh.early_headers = True
+    mesh.streams.extend([[Cut()]] * 1000)
+    with pytest.raises(Unreachable, match=r"0\.5 s"):
+        list(client.job(NAME).watch())
+    assert len(mesh.streams) > 900, "it backs off"
 
 
 def test_the_meshs_own_word_ends_a_watch(mesh: FakeMesh, client: Client) -> None:

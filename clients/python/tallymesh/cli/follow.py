@@ -110,12 +110,12 @@ def _await_posting(handle: JobHandle) -> str:
 def _interrupted(settings: Settings, handle: JobHandle) -> Exit:
     from tallymesh.errors import JobEnded
 
-    click.echo(
-        f"\ndetaching from {handle.name}; press Ctrl-C again within"
-        f" {_SECOND_CTRL_C_SECONDS:g} s to cancel the job",
-        err=True,
-    )
     try:
+        click.echo(
+            f"\ndetaching from {handle.name}; press Ctrl-C again within"
+            f" {_SECOND_CTRL_C_SECONDS:g} s to cancel the job",
+            err=True,
+        )
         time.sleep(_SECOND_CTRL_C_SECONDS)
     except KeyboardInterrupt:
         try:
