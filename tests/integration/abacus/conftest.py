@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -48,8 +49,10 @@ StartNode = Callable[..., Awaitable[Node]]
 
 
 @pytest_asyncio.fixture
-async def start_node(tmp_path: Path) -> AsyncIterator[StartNode]:
+async def start_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartNode]:
     """Starts nodes: `await start_node(store_url, name)`; `ready=False` does not wait for them."""
+    # No load balancer looks at these nodes before they close.
+    monkeypatch.setattr("tallymesh_core.rpc.server._LAME_DUCK_SECONDS", 0.0)
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(store_url: str, name: str = "abacus-1", *, ready: bool = True) -> Node:

@@ -67,7 +67,7 @@ amounts = st.builds(
 
 @pytest.mark.parametrize("limb_limit", [10**9, 10**10 + 1, 2**50])
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batches=st.lists(st.lists(amounts, min_size=1, max_size=12), min_size=1, max_size=5))
 async def test_sums_equal_exact_arithmetic(
