@@ -1,0 +1,294 @@
+"""The compute process: `python -m tallymesh_worker.child SOCKET PAGE WORKER MEMORY`.
+
+It knows nothing of gRPC. It computes what it is told, one chunk after another, until its worker
+closes the socket or dies.
+"""
+
+import ctypes
+import functools
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from tallymesh.v1 import work_pb2
+from tallymesh_kernels import (
+    AnyKernel,
+    Cancelled,
+    Chunk,
+    ChunkError,
+    Invalid,
+    Registry,
+    SieveUnavailable,
+    UnknownKernel,
+    builtin,
+    describe_sieve,
+)
+from tallymesh_worker.frames import Order, Page, Report, pack, unpacker
+
+# Results of quick chunks go together, but none waits longer than this for the next one's end.
+GROUPING_NS: Final = 5_000_000
+RECEIVE_BYTES: Final = 256 * 1024
+# As the API bounds a result, a chunk's number and a failure's message.
+MAX_RESULT_BYTES: Final = 1024 * 1024
+MIN_SUM: Final = -(2**63)
+MAX_SUM: Final = 2**63 - 1
+MAX_MESSAGE_CHARS: Final = 1024
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A work as this process computes it."""
+
+    kernel: AnyKernel
+    message: Message
+    chunk_count: int
+
+
+class _Context:
+    """What a kernel sees of the process that runs it."""
+
+    def __init__(self, page: Page) -> None:
+        self.attempt = 1
+        self.serial = 0
+        self._page = page
+
+    def progress(self, fraction: float) -> None:
+        """Says how far the chunk is, 0 to 1; cheap enough to be called at every step."""
+        self._page.advance(min(max(fraction, 0.0), 1.0))
+
+    def check(self) -> None:
+        """Raises Cancelled if the chunk is not wanted any more."""
+        if self._page.is_void(self.serial):
+            raise Cancelled
+
+
+class _Group:
+    """Results of consecutive chunks that have not been reported yet."""
+
+    def __init__(self, send: Callable[[bytes], None], serial: int) -> None:
+        self._send = send
+        self._cpu = 0
+        self._begin(serial)
+
+    def add(self, value: int | work_pb2.Result) -> None:
+        """Takes the result of the next chunk."""
+        if isinstance(value, int):
+            if not MIN_SUM <= value <= MAX_SUM:
+                raise ChunkError(f"the chunk's number {value} does not fit into 64 bits")
+            self._values.append(value)
+        else:
+            encoded = _encode(value)
+            self._values.append(encoded)
+            self._bytes += len(encoded)
+        cpu = time.process_time_ns()
+        self._micros.append((cpu - self._cpu) // 1000)
+        self._cpu = cpu
+        if time.monotonic_ns() - self._started > GROUPING_NS or self._bytes > MAX_RESULT_BYTES:
+            self.report(self._serial + len(self._values))
+
+    def report(self, following: int) -> None:
+        """Sends what there is; goes on with the chunk of serial `following`."""
+        if self._values:
+            kind = Report.SUMS if isinstance(self._values[0], int) else Report.PARTIALS
+            wall = time.monotonic_ns() - self._started
+            self._send(pack(kind, self._serial, self._values, self._micros, wall))
+        self._begin(following)
+
+    def _begin(self, serial: int) -> None:
+        self._serial = serial
+        self._values: list[int | bytes] = []
+        self._micros: list[int] = []
+        self._bytes = 0
+        self._started = time.monotonic_ns()
+        self._cpu = time.process_time_ns()
+
+
+class Computer:
+    """Computes what is ordered and reports it."""
+
+    def __init__(
+        self, orders: socket.socket, page: Page, registry: Registry, memory_limit: int
+    ) -> None:
+        """Prepares to compute.
+
+        Args:
+            orders: Where orders come from and reports go to.
+            page: Shared with the worker.
+            registry: The kernels.
+            memory_limit: Resident bytes beyond which the process ends after an order, to be
+                replaced by a fresh one; 0 for no limit.
+        """
+        self._socket = orders
+        self._page = page
+        self._registry = registry
+        self._memory_limit = memory_limit
+        self._context = _Context(page)
+        self._jobs: dict[int, _Job | str] = {}
+
+    def serve(self) -> None:
+        """Computes until the worker closes the socket."""
+        frames = unpacker()
+        self._report(Report.READY, _sieve())
+        while data := self._socket.recv(RECEIVE_BYTES):
+            frames.feed(data)
+            for frame in frames:
+                self._obey(*frame)
+                if self._memory_limit and _resident_bytes() > self._memory_limit:
+                    return
+
+    def _obey(self, order: int, *arguments: Any) -> None:
+        match order:
+            case Order.RUN:
+                self._run(*arguments)
+            case Order.JOB:
+                self._learn(*arguments)
+            case Order.FORGET:
+                del self._jobs[arguments[0]]
+            case Order.REDUCE:
+                self._reduce(*arguments)
+            case Order.WHOLE:
+                self._whole(*arguments)
+        self._page.begin(0, 0)
+
+    def _learn(self, key: int, work: bytes, chunk_count: int) -> None:
+        try:
+            kernel, message = self._registry.of(work_pb2.Work.FromString(work))
+            kernel.validate(message)
+        except Exception as error:
+            self._jobs[key] = _sentence(error)  # told of every chunk that is ordered
+        else:
+            self._jobs[key] = _Job(kernel, message, chunk_count)
+
+    def _run(self, serial: int, key: int, attempt: int, first: int, count: int) -> None:
+        job = self._jobs[key]
+        if isinstance(job, str):
+            for refused in range(serial, serial + count):
+                self._report(Report.FAILED, refused, True, job)
+            return
+        kernel, message, chunk_count = job.kernel, job.message, job.chunk_count
+        if chunk_count == 1 and not kernel.additive:
+            self._whole(serial, key, attempt)
+            return
+        page, context = self._page, self._context
+        context.attempt = attempt
+        group = _Group(self._socket.sendall, serial)
+        for current, index in enumerate(range(first, first + count), serial):
+            if page.is_void(current):
+                group.report(current + 1)
+                continue
+            page.begin(current, time.monotonic_ns())
+            context.serial = current
+            try:
+                group.add(kernel.run(message, Chunk(index, chunk_count), context))
+            except (Exception, Cancelled) as error:
+                group.report(current + 1)
+                self._report_end(current, error)
+        group.report(serial + count)
+
+    def _whole(self, serial: int, key: int, attempt: int) -> None:
+        def compute(job: _Job) -> work_pb2.Result:
+            partial = job.kernel.run(job.message, Chunk(0, 1), self._context)
+            return job.kernel.finish(job.message, partial)
+
+        self._compute_result(serial, key, attempt, compute)
+
+    def _reduce(self, serial: int, key: int, attempt: int, partials: tuple[bytes, ...]) -> None:
+        def compute(job: _Job) -> work_pb2.Result:
+            def merge(a: work_pb2.Result, b: work_pb2.Result) -> work_pb2.Result:
+                self._context.check()
+                merged: work_pb2.Result = job.kernel.merge(a, b)
+                return merged
+
+            total = functools.reduce(merge, map(work_pb2.Result.FromString, partials))
+            return job.kernel.finish(job.message, total)
+
+        self._compute_result(serial, key, attempt, compute)
+
+    def _compute_result(
+        self, serial: int, key: int, attempt: int, compute: Callable[[_Job], work_pb2.Result]
+    ) -> None:
+        job = self._jobs[key]
+        if isinstance(job, str):
+            self._report(Report.FAILED, serial, True, job)
+            return
+        if self._page.is_void(serial):
+            return
+        cpu, wall = time.process_time_ns(), time.monotonic_ns()
+        self._page.begin(serial, wall)
+        self._context.attempt, self._context.serial = attempt, serial
+        try:
+            result = _encode(compute(job))
+        except (Exception, Cancelled) as error:
+            self._report_end(serial, error)
+        else:
+            micros = (time.process_time_ns() - cpu) // 1000
+            self._report(Report.RESULT, serial, result, micros, time.monotonic_ns() - wall)
+
+    def _report_end(self, serial: int, error: BaseException) -> None:
+        if isinstance(error, Cancelled):
+            self._report(Report.DROPPED, serial)
+        else:
+            self._report(Report.FAILED, serial, isinstance(error, Invalid), _sentence(error))
+
+    def _report(self, *frame: Any) -> None:
+        self._socket.sendall(pack(*frame))
+
+
+def main(arguments: list[str]) -> None:
+    """Serves the worker that started this process."""
+    descriptor, page_descriptor, worker, memory_limit = map(int, arguments)
+    # Dies with its worker, even when it is deep in a computation that knows nothing of us.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != worker:
+        return
+    # Ctrl-C on a terminal is for the worker, which drains.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    page = Page(page_descriptor)
+    os.close(page_descriptor)
+    gc.freeze()  # what is loaded by now stays: no collection needs to look at it
+    with socket.socket(fileno=descriptor) as orders:
+        try:
+            Computer(orders, page, builtin(), memory_limit).serve()
+        except ConnectionError:
+            return  # the worker has gone or has given this process up
+
+
+def _encode(result: work_pb2.Result) -> bytes:
+    encoded = result.SerializeToString()
+    if len(encoded) > MAX_RESULT_BYTES:
+        raise ChunkError(f"the result has {len(encoded)} bytes, more than {MAX_RESULT_BYTES}")
+    return encoded
+
+
+def _sentence(error: BaseException) -> str:
+    told = " ".join(str(error).split())
+    if not isinstance(error, ChunkError | Invalid | UnknownKernel):
+        told = f"{type(error).__name__}: {told}" if told else type(error).__name__
+    return told if len(told) <= MAX_MESSAGE_CHARS else f"{told[: MAX_MESSAGE_CHARS - 1]}…"
+
+
+def _sieve() -> str:
+    """Loads the sieve, so that the first chunk need not, and returns its name."""
+    try:
+        return describe_sieve()
+    except SieveUnavailable as error:
+        return str(error)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,375 @@
+"""Hands the chunks that a worker holds to its compute processes.
+
+Chunks wait here, and go to the processes in batches: so much that no process runs dry, so little
+that what turns out long can still be done by others. What waits behind a long chunk is taken back
+from its process, given to an idle one, or handed back to the mesh.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from tallymesh.v1 import dispatch_service_pb2, errors_pb2
+from tallymesh_worker.jobs import Job, Jobs
+from tallymesh_worker.outbox import Outbox
+from tallymesh_worker.pool import Pool
+from tallymesh_worker.process import ComputeProcess, RunningChunk
+from tallymesh_worker.spans import Span
+
+# The worker asks for what it could begin within this time, which covers a few round trips; and
+# hands back what it could not begin within twice that, so that it mostly keeps what it asked for.
+ASK_SECONDS: Final = 0.05
+KEEP_SECONDS: Final = 0.1
+# Asked for beside one chunk a slot while nothing is known of their length: two slots take a job of
+# 16 chunks in one go.
+UNKNOWN_CHUNKS: Final = 14
+# Most chunks asked for at a time, however quick they are: each call names all that is held.
+MAX_ROOM: Final = 4096
+# A process that has less than this to do is sent more, and then at most so much again.
+BATCH_SECONDS: Final = 0.01
+# Less work than this is worth neither a batch of its own nor taking back from a process.
+WORTHWHILE_SECONDS: Final = 0.001
+# A chunk of unknown length that takes longer than this is a long one.
+LONG_SECONDS: Final = 0.05
+# How often running chunks are looked at.
+TICK_SECONDS: Final = 0.025
+# Progress is told of chunks that take longer than this.
+PROGRESS_SECONDS: Final = 0.25
+# Weight of the newest measurement in the mean over all jobs.
+_WEIGHT: Final = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Foreman:
+    """Knows all chunks that wait or are being computed.
+
+    Attributes:
+        pool: The compute processes.
+        draining: It takes no more chunks.
+        chunks_done: Chunks finished.
+        chunks_failed: Chunks failed or crashed.
+        news: Called when there may be something to tell the mesh, or room for more chunks.
+    """
+
+    def __init__(self, jobs: Jobs, outbox: Outbox, *, slots: int, memory_limit: int) -> None:
+        """Prepares; the pool is to be started.
+
+        Args:
+            jobs: What is known of jobs.
+            outbox: Where results, failures and what is handed back go to.
+            slots: How many chunks are computed at a time.
+            memory_limit: As for ComputeProcess.
+        """
+        self.pool = Pool(slots, self, memory_limit=memory_limit)
+        self.draining = False
+        self.chunks_done = 0
+        self.chunks_failed = 0
+        self.news: Callable[[], None] = lambda: None
+        self._jobs = jobs
+        self._outbox = outbox
+        self._waiting: deque[Span] = deque()
+        self._typical: float | None = None
+        self._told: dict[Span, float] = {}
+        self._ticking = False
+
+    # What is held.
+
+    def spans(self) -> Iterator[Span]:
+        """Yields all chunks that wait or are being computed."""
+        yield from self._waiting
+        for process in self.pool.active():
+            for _, span in process.sent():
+                yield span
+
+    def running(self) -> list[RunningChunk]:
+        """Returns the chunks that are being computed."""
+        found = (process.running() for process in self.pool.active())
+        return [chunk for chunk in found if chunk]
+
+    def progress(self) -> list[tuple[Span, float]]:
+        """Returns how far long chunks are, where that has changed since it was last returned."""
+        now = {
+            chunk.span: chunk.fraction
+            for chunk in self.running()
+            if chunk.elapsed > PROGRESS_SECONDS and chunk.fraction > 0
+        }
+        changed = [(span, share) for span, share in now.items() if self._told.get(span) != share]
+        self._told = now
+        return changed
+
+    def room(self) -> int:
+        """Returns how many more chunks could be begun soon."""
+        return 0 if self.draining else self._fit(ASK_SECONDS)[2]
+
+    # What the mesh says.
+
+    def take(self, answer: dispatch_service_pb2.SynchronizeResponse) -> None:
+        """Takes the chunks that an answer gives."""
+        for work in answer.works:
+            self._jobs.learn(work)
+        for assignment in answer.assignments:
+            partials = tuple(partial.SerializeToString() for partial in assignment.partials)
+            span = Span.of(assignment.chunks, partials)
+            if self.draining or self._jobs.get(span.job) is None:
+                # A job forgotten while the call was open; the next one does not name it.
+                self._outbox.add_returned([span])
+            else:
+                self._waiting.append(span)
+        for job in self._jobs.forget({span.job for span in self.spans()}):
+            self.pool.forget(job)
+        self._pump()
+        self.news()
+
+    def drop(self, stopped: list[Span]) -> None:
+        """Stops computing chunks that are the worker's no more."""
+        freed: list[Span] = []
+        for process in self.pool.active():
+            if _is_hit((span for _, span in process.sent()), stopped):
+                running = process.running()
+                runs_it = running is not None and _is_hit([running.span], stopped)
+                freed += process.stop() if runs_it else process.withdraw()
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._requeue(_without(waiting, stopped))
+        self._requeue(_without(freed, stopped))
+        self._pump()
+        self.news()
+
+    def find_nothing(self) -> None:
+        """Takes note that the mesh has no work: what comes next may be of another kind."""
+        if not any(self.spans()):
+            self._typical = None
+
+    # The end.
+
+    def drain(self) -> None:
+        """Takes no more chunks and hands back those that are not begun."""
+        self.draining = True
+        self._outbox.add_returned(list(self._waiting))
+        self._waiting.clear()
+        for process in self.pool.active():
+            self._outbox.add_returned(process.withdraw())
+        self.news()
+
+    def give_up(self) -> None:
+        """Stops what is being computed and hands it back."""
+        for process in self.pool.active():
+            self._outbox.add_returned(process.stop())
+        self.news()
+
+    # What the processes say.
+
+    def computed(
+        self,
+        job: Job,
+        chunks: Span,
+        values: tuple[int, ...] | tuple[bytes, ...],
+        micros: tuple[int, ...],
+        seconds: float,
+    ) -> None:
+        """Hands in results."""
+        mean = seconds / chunks.count
+        job.measure(mean)
+        self._typical = (
+            mean if self._typical is None else self._typical + _WEIGHT * (mean - self._typical)
+        )
+        self.chunks_done += chunks.count
+        self._outbox.add_values(chunks, values, micros)
+        self._pump()
+        self.news()
+
+    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+        """Hands in a job's result."""
+        self.chunks_done += 1
+        self._outbox.add_result(chunk, result, micros)
+        self._pump()
+        self.news()
+
+    def failed(self, job: Job, chunk: Span, message: str, *, refused: bool) -> None:
+        """Hands in a failure."""
+        reason = (
+            errors_pb2.ERROR_REASON_WORK_REFUSED
+            if refused
+            else errors_pb2.ERROR_REASON_CHUNK_FAILED
+        )
+        self.chunks_failed += 1
+        self._outbox.add_failure(chunk, reason, message)
+        self._pump()
+        self.news()
+
+    def available(self, unfinished: list[Span]) -> None:
+        """Gives a process that can take it the next work."""
+        self._requeue(unfinished)
+        self._pump()
+        self.news()
+
+    def ended(self, crashed: Span | None, unfinished: list[Span], how: str) -> None:
+        """Hands in a crash, and gives what else the process had to others."""
+        if crashed:
+            self.chunks_failed += 1
+            self._outbox.add_failure(crashed, errors_pb2.ERROR_REASON_CHUNK_CRASHED, how)
+            logger.warning(
+                "%s while computing", how, extra={"job": crashed.job, "chunk": crashed.first}
+            )
+        self.available(unfinished)
+
+    # How chunks are spread.
+
+    def _requeue(self, spans: list[Span]) -> None:
+        if self.draining:
+            self._outbox.add_returned(spans)
+        else:
+            self._waiting.extendleft(reversed(spans))
+
+    def _pump(self) -> None:
+        """Sends the processes what they need."""
+        processes = [process for process in self.pool.active() if process.accepts]
+        if not self._waiting and any(process.idle for process in processes):
+            self._unload(processes)
+        if self._waiting:
+            self._spread(processes)
+        if not self._ticking and any(not process.idle for process in processes):
+            self._ticking = True
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
+
+    def _spread(self, processes: list[ComputeProcess]) -> None:
+        loads = {process: self._load(process) for process in processes}
+        while self._waiting and loads:
+            process = min(loads, key=loads.__getitem__)
+            job = self._job(self._waiting[0])
+            duration = self._duration(job)
+            waiting = sum(span.count for span in self._waiting)
+            if duration is None:
+                # An even share for each idle process; none for one that is busy with who knows
+                # what. A process of unknown load counts as idle by its load, so that is not asked.
+                idle = [process for process in loads if process.idle]
+                if not idle:
+                    return
+                process = idle[0]
+                size = math.ceil(waiting / len(idle))
+            elif loads[process] > BATCH_SECONDS:
+                return
+            else:
+                # Batches shrink as work runs out, so that all processes end together.
+                share = math.ceil(waiting / (2 * len(loads)))
+                smallest, largest = (
+                    int(seconds / duration) for seconds in (WORTHWHILE_SECONDS, BATCH_SECONDS)
+                )
+                size = max(1, min(max(share, smallest), largest))
+            span, rest = self._waiting.popleft().split(size)
+            if rest:
+                self._waiting.appendleft(rest)
+            process.send(job, span)
+            loads[process] += span.count * (duration or 0.0)
+
+    def _unload(self, processes: list[ComputeProcess]) -> None:
+        """Takes back what waits at the busiest process, for others to begin at once."""
+
+        def behind(process: ComputeProcess) -> float:
+            running = process.running()
+            if running is None:
+                return 0.0
+            count = sum(span.count for _, span in process.sent()) - 1
+            duration = self._duration(running.job)
+            return count * max(running.elapsed, duration or 0.0)
+
+        busiest = max(processes, key=behind)
+        if behind(busiest) > WORTHWHILE_SECONDS:
+            self._requeue(busiest.withdraw())
+
+    def _look(self) -> None:
+        """Looks at what is running, and acts where it takes long."""
+        self._ticking = False
+        for process in self.pool.active():
+            chunk = process.running()
+            if chunk and chunk.elapsed > LONG_SECONDS:
+                if chunk.job.duration is None:
+                    chunk.job.measure(chunk.elapsed)
+                if self._remaining(chunk) > BATCH_SECONDS:
+                    self._requeue(process.withdraw())
+        kept, surplus, _ = self._fit(KEEP_SECONDS)
+        if surplus:
+            self._waiting = deque(kept)
+            self._outbox.add_returned(surplus)
+        self._pump()
+        self.news()
+
+    def _fit(self, horizon: float) -> tuple[list[Span], list[Span], int]:
+        """Fits chunks into what can be begun within so many seconds.
+
+        Returns:
+            Those waiting that can, those that cannot, and how many more of typical length could.
+        """
+        processes = [process for process in self.pool.active() if process.accepts]
+        loads = sorted(load for process in processes if (load := self._load(process)) <= horizon)
+        unknown = len(loads) + UNKNOWN_CHUNKS
+        for process in processes:
+            unknown -= sum(span.count for job, span in process.sent() if not self._duration(job))
+
+        def capacity(duration: float | None) -> int:
+            if not loads:
+                return 0
+            if duration is None:
+                return max(0, unknown)
+            return sum(1 + int((horizon - load) / duration) for load in loads)
+
+        kept: list[Span] = []
+        surplus: list[Span] = []
+        for span in self._waiting:
+            duration = self._duration(self._job(span))
+            size = 0 if surplus else min(capacity(duration), span.count)
+            if size == 0:
+                surplus.append(span)
+                continue
+            fitting, rest = span.split(size)
+            kept.append(fitting)
+            if rest:
+                surplus.append(rest)
+            if duration is None:
+                unknown -= size
+            elif duration > horizon:
+                loads = loads[size:]
+            else:
+                each = size * duration / len(loads)
+                loads = [load + each for load in loads if load + each <= horizon]
+        return kept, surplus, 0 if surplus else min(capacity(self._typical), MAX_ROOM)
+
+    def _load(self, process: ComputeProcess) -> float:
+        """How many seconds a process needs for what it has been sent; infinite if unknown."""
+        seconds = sum(span.count * (self._duration(job) or 0.0) for job, span in process.sent())
+        if running := process.running():
+            seconds += self._remaining(running) - (self._duration(running.job) or 0.0)
+        return seconds
+
+    def _remaining(self, chunk: RunningChunk) -> float:
+        """How many seconds a running chunk still needs; infinite if unknown."""
+        duration = self._duration(chunk.job)
+        if duration is None:
+            return 0.0 if chunk.elapsed <= LONG_SECONDS else math.inf
+        if chunk.elapsed < duration:
+            return duration - chunk.elapsed
+        # A little late means about to end; far too late means that it is unlike the others.
+        return 0.0 if chunk.elapsed < 2 * duration else chunk.elapsed
+
+    def _duration(self, job: Job) -> float | None:
+        """How long a chunk takes: as the others of its job, else as those of other jobs."""
+        return self._typical if job.duration is None else job.duration
+
+    def _job(self, span: Span) -> Job:
+        job = self._jobs.get(span.job)
+        assert job is not None, "a job is known as long as chunks of it are held"
+        return job
+
+
+def _is_hit(spans: Iterable[Span], stopped: list[Span]) -> bool:
+    return any(span.is_hit(stop) for span in spans for stop in stopped)
+
+
+def _without(spans: list[Span], stopped: list[Span]) -> list[Span]:
+    for stop in stopped:
+        spans = [part for span in spans for part in span.without(stop)]
+    return spans

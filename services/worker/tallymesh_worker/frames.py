@@ -1,0 +1,120 @@
+"""What the worker and its compute processes say to each other.
+
+Two ways, each for what it is good at. A stream of msgpack arrays over a socket pair carries work
+one way and results the other. A page of shared memory carries what must be read or written at any
+moment: what is running, since when, how far, and what is void. So a progress report costs a store,
+a check for cancellation a load, and a process that was killed still tells what it was computing.
+
+A *serial* numbers the chunks sent to one process: from 1, without gaps, in the order in which they
+are computed. It says which one is meant even when the same chunk is sent twice.
+"""
+
+import enum
+import mmap
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+PAGE_BYTES: Final = mmap.PAGESIZE
+# Order of the page's 64-bit words.
+_RUNNING, _STARTED, _FRACTION, _VOID_BELOW, _KEPT = range(5)
+
+
+class Order(enum.IntEnum):
+    """Kinds of frames to a compute process, and what follows the kind in each."""
+
+    JOB = 1
+    """key, work as bytes, chunk_count: what later orders mean by this key."""
+    FORGET = 2
+    """key: no later order means it."""
+    RUN = 3
+    """serial of the first, key, attempt, first chunk, count: compute chunks."""
+    REDUCE = 4
+    """serial, key, attempt, partials as bytes: merge all partials into the result."""
+    WHOLE = 5
+    """serial, key, attempt: compute the work as its only chunk, up to its result."""
+
+
+class Report(enum.IntEnum):
+    """Kinds of frames from a compute process, and what follows the kind in each."""
+
+    READY = 1
+    """The sieve that it counts primes with: the process has loaded what it needs."""
+    SUMS = 2
+    """serial of the first, number of each, processor time of each in us, wall time of all in ns."""
+    PARTIALS = 3
+    """As SUMS, with messages as bytes in place of numbers."""
+    RESULT = 4
+    """serial, message as bytes, processor time in us, wall time in ns."""
+    FAILED = 5
+    """serial, whether the work itself is invalid, a sentence."""
+    DROPPED = 6
+    """serial: begun, then given up as it had become void."""
+
+
+def pack(*frame: Any) -> bytes:
+    """Returns a frame as it goes over the socket."""
+    return msgpack.packb(frame)  # type: ignore[no-any-return]
+
+
+def unpacker() -> msgpack.Unpacker:
+    """Returns a reader of frames: `feed` it bytes, iterate over the frames that are complete."""
+    return msgpack.Unpacker(use_list=False, max_buffer_size=0)  # the peer is our own program
+
+
+class Running(NamedTuple):
+    """The chunk that a process is computing."""
+
+    serial: int
+    """Which one; 0 while it computes none."""
+    started: int
+    """When it was begun, on the monotonic clock in ns."""
+    fraction: float
+    """Share done as told by the kernel, 0 to 1."""
+
+
+class Page:
+    """Shared memory of a compute process and its worker. Each word has one writer."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Maps the page.
+
+        Args:
+            descriptor: File of at least PAGE_BYTES; it may be closed afterwards.
+        """
+        self._map = mmap.mmap(descriptor, PAGE_BYTES)
+        self._words = memoryview(self._map).cast("Q")
+        self._reals = memoryview(self._map).cast("d")
+
+    def close(self) -> None:
+        """Unmaps the page."""
+        self._words.release()
+        self._reals.release()
+        self._map.close()
+
+    # Written by the compute process.
+
+    def begin(self, serial: int, now: int) -> None:
+        """Says that a chunk begins, or with serial 0 that none runs."""
+        self._reals[_FRACTION] = 0.0
+        self._words[_STARTED] = now
+        self._words[_RUNNING] = serial
+
+    def advance(self, fraction: float) -> None:
+        """Says how far the running chunk is."""
+        self._reals[_FRACTION] = fraction
+
+    def running(self) -> Running:
+        """Returns what is being computed."""
+        return Running(self._words[_RUNNING], self._words[_STARTED], self._reals[_FRACTION])
+
+    # Written by the worker.
+
+    def void(self, below: int, kept: int) -> None:
+        """Makes all chunks void whose serial is below the given one, except the one kept."""
+        self._words[_KEPT] = kept
+        self._words[_VOID_BELOW] = below
+
+    def is_void(self, serial: int) -> bool:
+        """Tells whether a chunk needs no computing any more."""
+        return serial < self._words[_VOID_BELOW] and serial != self._words[_KEPT]

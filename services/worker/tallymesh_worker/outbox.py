@@ -1,0 +1,115 @@
+"""What a worker has to tell the mesh and has not told yet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from tallymesh.v1 import dispatch_service_pb2, errors_pb2, work_pb2
+from tallymesh_worker.spans import Span
+
+# A gateway takes calls of at most 4 MiB. What a process reports at a time, at most 2 MiB, may go
+# beyond this bound, and what else there is in a call is small.
+PARCEL_BYTES: Final = 1024 * 1024
+# A chunk's number or partial takes so much beside its content, at most.
+SMALL_BYTES: Final = 16
+
+
+@dataclass(slots=True)
+class Parcel:
+    """What one call hands in or back.
+
+    Attributes:
+        results: Chunks that are done.
+        failures: Chunks that failed.
+        returned: Chunks handed back untouched.
+        size: Bytes of the results, roughly.
+    """
+
+    results: list[dispatch_service_pb2.ChunkResults] = field(default_factory=list)
+    failures: list[dispatch_service_pb2.ChunkFailure] = field(default_factory=list)
+    returned: list[Span] = field(default_factory=list)
+    size: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.results or self.failures or self.returned)
+
+    def spans(self) -> Iterator[Span]:
+        """Yields all chunks in it."""
+        for result in self.results:
+            yield Span.of(result.chunks)
+        for failure in self.failures:
+            yield Span.of(failure.chunk)
+        yield from self.returned
+
+
+class Outbox:
+    """Collects what there is to tell into parcels of bearable size."""
+
+    def __init__(self) -> None:
+        self._parcels: list[Parcel] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._parcels)
+
+    def draw(self) -> Parcel:
+        """Takes out what one call can tell; empty if there is nothing."""
+        return self._parcels.pop(0) if self._parcels else Parcel()
+
+    def put_back(self, parcel: Parcel) -> None:
+        """Takes back what was drawn and not told."""
+        if parcel:
+            self._parcels.insert(0, parcel)
+
+    def spans(self) -> Iterator[Span]:
+        """Yields all chunks in it."""
+        for parcel in self._parcels:
+            yield from parcel.spans()
+
+    def add_values(
+        self, chunks: Span, values: tuple[int, ...] | tuple[bytes, ...], micros: tuple[int, ...]
+    ) -> None:
+        """Adds chunks that are done: their numbers or partials, and processor time of each."""
+        result = dispatch_service_pb2.ChunkResults(chunks=chunks.to_range(), compute_micros=micros)
+        size = 0
+        if isinstance(values[0], int):
+            result.sums.extend(values)
+        else:
+            for value in values:
+                result.partials.add().MergeFromString(value)
+                size += len(value)
+        self._add(result, size + SMALL_BYTES * len(values))
+
+    def add_result(self, chunk: Span, result: bytes, micros: int) -> None:
+        """Adds a chunk that is done and gave its job's result."""
+        self._add(
+            dispatch_service_pb2.ChunkResults(
+                chunks=chunk.to_range(),
+                result=work_pb2.Result.FromString(result),
+                compute_micros=[micros],
+            ),
+            len(result),
+        )
+
+    def add_failure(
+        self, chunk: Span, reason: errors_pb2.ErrorReason.ValueType, message: str
+    ) -> None:
+        """Adds a chunk that failed."""
+        failure = dispatch_service_pb2.ChunkFailure(
+            chunk=chunk.to_range(), reason=reason, message=message
+        )
+        self._open().failures.append(failure)
+
+    def add_returned(self, chunks: list[Span]) -> None:
+        """Adds chunks that are handed back untouched."""
+        if chunks:
+            self._open().returned.extend(chunks)
+
+    def _add(self, result: dispatch_service_pb2.ChunkResults, size: int) -> None:
+        parcel = self._open()
+        parcel.results.append(result)
+        parcel.size += size
+
+    def _open(self) -> Parcel:
+        if not self._parcels or self._parcels[-1].size > PARCEL_BYTES:
+            self._parcels.append(Parcel())
+        return self._parcels[-1]

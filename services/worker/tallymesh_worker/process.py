@@ -1,0 +1,392 @@
+"""A compute process as its worker sees it."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from tallymesh_worker.frames import PAGE_BYTES, Order, Page, Report, pack, unpacker
+from tallymesh_worker.jobs import Job
+from tallymesh_worker.spans import Span
+
+# A cancel asks first: a kernel that looks every 50 ms has seen it by then. Then comes SIGTERM, and
+# SIGKILL for a process that has set itself to ignore that.
+COOPERATION_SECONDS: Final = 0.1
+TERMINATION_SECONDS: Final = 0.2
+RECEIVE_BYTES: Final = 256 * 1024
+
+
+class Listener(Protocol):
+    """Whoever gives a process its work."""
+
+    def computed(
+        self,
+        job: Job,
+        chunks: Span,
+        values: tuple[int, ...] | tuple[bytes, ...],
+        micros: tuple[int, ...],
+        seconds: float,
+    ) -> None:
+        """Chunks are done.
+
+        Args:
+            job: Their job.
+            chunks: Which.
+            values: The number of each, or its partial.
+            micros: Processor time of each, in us.
+            seconds: The time that all of them took.
+        """
+
+    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+        """A chunk is done that gave its job's result."""
+
+    def failed(self, job: Job, chunk: Span, message: str, *, refused: bool) -> None:
+        """A chunk has failed; `refused` if the work itself is invalid."""
+
+    def available(self, unfinished: list[Span]) -> None:
+        """The process can be sent work again; `unfinished` is what it gave up unasked."""
+
+    def ended(self, crashed: Span | None, unfinished: list[Span], how: str) -> None:
+        """The process is no more.
+
+        Args:
+            crashed: The chunk that it was computing.
+            unfinished: What else it had been sent.
+            how: Such as "process killed by SIGKILL".
+        """
+
+
+class Owner(Protocol):
+    """Whoever starts processes and replaces them."""
+
+    def ready(self, process: "ComputeProcess") -> None:
+        """The process has loaded what it needs."""
+
+    def gone(self, process: "ComputeProcess") -> None:
+        """The process is no more, or is as good as that."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Chunks sent and not reported yet."""
+
+    job: Job
+    span: Span
+    serial: int
+
+    @property
+    def end(self) -> int:
+        """The serial after the last."""
+        return self.serial + self.span.count
+
+    def part(self, serial: int, end: int) -> Span:
+        """Returns the chunks of the serials from `serial` up to `end`."""
+        shift = self.span.first - self.serial
+        return self.span.part(serial + shift, end + shift)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningChunk:
+    """The chunk that a process computes.
+
+    Attributes:
+        job: Its job.
+        span: Which chunk.
+        elapsed: Seconds since it was begun.
+        fraction: Share done as the kernel tells it, 0 to 1.
+    """
+
+    job: Job
+    span: Span
+    elapsed: float
+    fraction: float
+
+
+class ComputeProcess:
+    """Sends a compute process its chunks, hears its reports, stops it.
+
+    Attributes:
+        listener: Who is told of what it computes.
+        sieve: The sieve that it counts primes with; empty until the process is ready.
+    """
+
+    def __init__(self, owner: Owner, listener: Listener, memory_limit: int) -> None:
+        """Starts the process.
+
+        Args:
+            owner: Is told when the process is ready and when it is gone.
+            listener: Who is told of what it computes.
+            memory_limit: Resident bytes beyond which the process ends between two orders; 0 for
+                no limit.
+        """
+        self.listener = listener
+        self.sieve = ""
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._batches: deque[_Batch] = deque()
+        self._known: set[int] = set()
+        self._next_serial = 1
+        self._stopping = 0
+        self._leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsent = bytearray()
+        self._frames = unpacker()
+        self._ended = asyncio.Event()
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        page = os.memfd_create("tallymesh-page")
+        try:
+            os.truncate(page, PAGE_BYTES)
+            self._page = Page(page)
+            arguments = map(str, (theirs.fileno(), page, os.getpid(), memory_limit))
+            # Executed afresh, never forked from a process with threads and channels; in a group
+            # of its own, so that Ctrl-C passes it by and what it starts can be ended with it.
+            self._popen = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "tallymesh_worker.child", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.__stderr__,
+                pass_fds=(theirs.fileno(), page),
+                process_group=0,
+            )
+        finally:
+            theirs.close()
+            os.close(page)
+        self._pidfd = os.pidfd_open(self._popen.pid)
+        self._loop.add_reader(self._socket, self._receive)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._popen.pid
+
+    @property
+    def over(self) -> bool:
+        """It is no more."""
+        return self._ended.is_set()
+
+    @property
+    def accepts(self) -> bool:
+        """It can be sent work."""
+        return not (self._stopping or self._leaving)
+
+    @property
+    def idle(self) -> bool:
+        """It can be sent work and has none."""
+        return self.accepts and not self._batches
+
+    def sent(self) -> Iterator[tuple[Job, Span]]:
+        """Yields what it has been sent and has not reported, in order."""
+        for batch in self._batches:
+            yield batch.job, batch.span
+
+    def running(self) -> RunningChunk | None:
+        """Returns the chunk that it computes."""
+        serial, started, fraction = self._page.running()
+        for batch in self._batches:
+            if batch.serial <= serial < batch.end:
+                elapsed = max(0, time.monotonic_ns() - started) / 1e9
+                return RunningChunk(batch.job, batch.part(serial, serial + 1), elapsed, fraction)
+        return None
+
+    def send(self, job: Job, span: Span, *, whole: bool = False) -> None:
+        """Sends chunks, to be computed after what was sent before.
+
+        Args:
+            job: The job.
+            span: The chunks.
+            whole: Compute the work as its only chunk, up to its result.
+        """
+        serial = self._next_serial
+        if job.key not in self._known:
+            self._known.add(job.key)
+            self._unsent += pack(Order.JOB, job.key, job.work, job.chunk_count)
+        if whole:
+            self._unsent += pack(Order.WHOLE, serial, job.key, span.attempt)
+        elif span.first >= job.chunk_count:
+            self._unsent += pack(Order.REDUCE, serial, job.key, span.attempt, span.partials)
+        else:
+            order = (Order.RUN, serial, job.key, span.attempt, span.first, span.count)
+            self._unsent += pack(*order)
+        self._batches.append(_Batch(job, span, serial))
+        self._next_serial += span.count
+        self._flush()
+
+    def forget(self, job: Job) -> None:
+        """Makes the process forget a job of which it has no chunk."""
+        if job.key in self._known:
+            self._known.remove(job.key)
+            self._unsent += pack(Order.FORGET, job.key)
+            self._flush()
+
+    def withdraw(self) -> list[Span]:
+        """Takes back what it has not begun, and returns it."""
+        if not self._batches:
+            return []
+        running = self._page.running().serial
+        self._page.void(self._next_serial, running)
+        kept: deque[_Batch] = deque()
+        withdrawn: list[Span] = []
+        for batch in self._batches:
+            # What comes before the running chunk is done; its report is on the way.
+            begun = min(batch.end, running + 1)
+            if begun > batch.serial:
+                kept.append(_Batch(batch.job, batch.part(batch.serial, begun), batch.serial))
+            if begun < batch.end:
+                withdrawn.append(batch.part(max(begun, batch.serial), batch.end))
+        self._batches = kept
+        return withdrawn
+
+    def stop(self) -> list[Span]:
+        """Takes back all that it has been sent, and returns it.
+
+        If a chunk runs, the kernel is asked to give it up, then the process is terminated, then
+        killed. The listener hears when the process is available again, or has ended.
+        """
+        running = self._page.running().serial
+        self._page.void(self._next_serial, 0)
+        if any(batch.serial <= running < batch.end for batch in self._batches):
+            self._stopping = running
+            self._timer = self._loop.call_later(COOPERATION_SECONDS, self._terminate)
+        withdrawn = [batch.span for batch in self._batches]
+        self._batches.clear()
+        return withdrawn
+
+    async def close(self) -> None:
+        """Kills the process and waits until it is no more."""
+        self._leave()
+        self._signal(signal.SIGKILL)
+        await self._ended.wait()
+
+    def _terminate(self) -> None:
+        self._leave()
+        self._signal(signal.SIGTERM)
+        self._timer = self._loop.call_later(TERMINATION_SECONDS, self._signal, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._popen.returncode is None:
+            os.killpg(self._popen.pid, number)
+
+    def _leave(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._owner.gone(self)
+
+    def _flush(self) -> None:
+        if self._leaving:
+            return
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return  # it has died; _reap tells of it
+        del self._unsent[:sent]
+        if self._unsent:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> bool:
+        """Hears what has come, and tells whether more may come."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._socket)
+            return False
+        self._frames.feed(data)
+        for frame in self._frames:
+            self._hear(*frame)
+        return True
+
+    def _hear(self, kind: int, *facts: Any) -> None:
+        if kind == Report.READY:
+            (self.sieve,) = facts
+            self._owner.ready(self)
+            return
+        serial = facts[0]
+        last = serial + len(facts[1]) - 1 if kind in (Report.SUMS, Report.PARTIALS) else serial
+        if self._stopping:
+            if last >= self._stopping:
+                self._stopping = 0
+                if self._timer:
+                    self._timer.cancel()
+                if not self._leaving:
+                    self.listener.available([])
+            return
+        batch = self._settle(serial, last + 1)
+        if batch is None:
+            return  # withdrawn meanwhile
+        job, span = batch
+        match kind:
+            case Report.SUMS | Report.PARTIALS:
+                _, values, micros, wall = facts
+                seconds = wall * span.count / len(values) / 1e9
+                count = span.count  # less than were computed, where some were withdrawn meanwhile
+                self.listener.computed(job, span, values[:count], micros[:count], seconds)
+            case Report.RESULT:
+                _, result, micros, _ = facts
+                self.listener.concluded(job, span, result, micros)
+            case Report.FAILED:
+                _, refused, message = facts
+                self.listener.failed(job, span, message, refused=refused)
+            case Report.DROPPED:
+                self.listener.available([span])
+
+    def _settle(self, serial: int, end: int) -> tuple[Job, Span] | None:
+        """Takes the chunks of the serials from the books, if they are there."""
+        while self._batches and self._batches[0].end <= serial:
+            self._batches.popleft()
+        if not self._batches or serial < self._batches[0].serial:
+            return None
+        batch = self._batches[0]
+        done = batch.part(serial, min(end, batch.end))
+        if end >= batch.end:
+            self._batches.popleft()
+        else:
+            self._batches[0] = _Batch(batch.job, batch.part(end, batch.end), end)
+        return batch.job, done
+
+    def _reap(self) -> None:
+        self._popen.wait()
+        self._leave()
+        while self._receive():
+            pass
+        for descriptor in (self._socket.fileno(), self._pidfd):
+            self._loop.remove_reader(descriptor)
+        self._loop.remove_writer(self._socket)
+        if self._timer:
+            self._timer.cancel()
+        running = self.running()
+        crashed = running.span if running else None
+        unfinished = [
+            span
+            for batch in self._batches
+            for span in (batch.span.without(crashed) if crashed else [batch.span])
+        ]
+        self._batches.clear()
+        self._socket.close()
+        os.close(self._pidfd)
+        self._page.close()
+        self._ended.set()
+        self.listener.ended(crashed, unfinished, _how(self._popen.returncode))
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"process ended with exit code {code}"
+    try:
+        return f"process killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"process killed by signal {-code}"

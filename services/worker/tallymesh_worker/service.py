@@ -1,0 +1,174 @@
+"""WorkerService: what a worker serves itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc.aio
+
+from tallymesh.v1 import work_pb2, worker_service_pb2, worker_service_pb2_grpc
+from tallymesh.v1.dispatch_service_pb2 import Worker
+from tallymesh_core.domain.errors import (
+    ChunkCrashed,
+    ChunkFailed,
+    InvalidField,
+    NoFreeSlot,
+    ShuttingDown,
+    UnknownKernel,
+)
+from tallymesh_kernels import Invalid, Registry
+from tallymesh_kernels import UnknownKernel as NotRegistered
+from tallymesh_worker.foreman import Foreman
+from tallymesh_worker.jobs import Job, Jobs
+from tallymesh_worker.spans import Span
+
+# How often a computation's progress is told.
+PROGRESS_SECONDS: Final = 0.1
+# When to ask again a worker that has no free slot.
+RETRY_SECONDS: Final = 0.2
+# Work of no job: one chunk, one attempt.
+_SPAN: Final = Span(job="", epoch=0, attempt=1, first=0, count=1)
+
+
+class _Computation:
+    """What becomes of one computation; hears the process that it runs on."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[work_pb2.Result] = asyncio.get_running_loop().create_future()
+
+    def computed(
+        self,
+        job: Job,
+        chunks: Span,
+        values: tuple[int, ...] | tuple[bytes, ...],
+        micros: tuple[int, ...],
+        seconds: float,
+    ) -> None:
+        """Does not happen: the work is computed up to its result."""
+
+    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+        """Takes the result."""
+        if not self.outcome.done():
+            self.outcome.set_result(work_pb2.Result.FromString(result))
+
+    def failed(self, job: Job, chunk: Span, message: str, *, refused: bool) -> None:
+        """Takes the failure."""
+        self._fail(ChunkFailed(message))
+
+    def available(self, unfinished: list[Span]) -> None:
+        """Takes it for a failure that the process gave up."""
+        if unfinished:
+            self._fail(ChunkFailed("the computation was given up"))
+
+    def ended(self, crashed: Span | None, unfinished: list[Span], how: str) -> None:
+        """Takes the end of the process for a crash."""
+        self._fail(ChunkCrashed(how))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Computes at once, describes the worker, makes it leave."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        registry: Registry,
+        foreman: Foreman,
+        jobs: Jobs,
+        stop: asyncio.Event,
+    ) -> None:
+        """Serves for a worker.
+
+        Args:
+            worker: Who it is.
+            registry: Checks works.
+            foreman: Has the compute processes.
+            jobs: Makes jobs of works.
+            stop: Set to make the worker leave.
+        """
+        self._worker = worker
+        self._registry = registry
+        self._foreman = foreman
+        self._jobs = jobs
+        self._stop = stop
+        self._started = time.monotonic()
+
+    async def Compute(  # noqa: D102 - see the proto
+        self,
+        request: worker_service_pb2.ComputeRequest,
+        context: grpc.aio.ServicerContext[
+            worker_service_pb2.ComputeRequest, worker_service_pb2.ComputeResponse
+        ],
+    ) -> AsyncIterator[worker_service_pb2.ComputeResponse]:
+        if self._stop.is_set():
+            raise ShuttingDown(self._worker.name)
+        self._check(request.work)
+        computation = _Computation()
+        process = self._foreman.pool.reserve(computation)
+        if process is None:
+            raise NoFreeSlot(
+                f"all {self._worker.slots} slots of {self._worker.name} are taken",
+                retry_after=RETRY_SECONDS,
+            )
+        job = self._jobs.create("", request.work, 1)
+        process.send(job, _SPAN, whole=True)
+        told = 0.0
+        try:
+            while not (await asyncio.wait([computation.outcome], timeout=PROGRESS_SECONDS))[0]:
+                running = process.running()
+                if running and running.fraction > told:
+                    told = running.fraction
+                    yield worker_service_pb2.ComputeResponse(fraction=told)
+            yield worker_service_pb2.ComputeResponse(result=computation.outcome.result())
+        finally:
+            if computation.outcome.cancel():
+                process.stop()
+            process.forget(job)
+            self._foreman.pool.release(process)
+
+    async def Describe(  # noqa: D102 - see the proto
+        self,
+        request: worker_service_pb2.DescribeRequest,
+        context: grpc.aio.ServicerContext[
+            worker_service_pb2.DescribeRequest, worker_service_pb2.DescribeResponse
+        ],
+    ) -> worker_service_pb2.DescribeResponse:
+        foreman = self._foreman
+        running = foreman.running()
+        answer = worker_service_pb2.DescribeResponse(
+            worker=self._worker,
+            running=[chunk.span.to_range() for chunk in running],
+            waiting=sum(span.count for span in foreman.spans()) - len(running),
+            chunks_done=foreman.chunks_done,
+            chunks_failed=foreman.chunks_failed,
+            processes_replaced=foreman.pool.replaced,
+            draining=self._stop.is_set(),
+            sieve=foreman.pool.sieve,
+        )
+        answer.uptime.FromMilliseconds(round((time.monotonic() - self._started) * 1000))
+        return answer
+
+    async def Drain(  # noqa: D102 - see the proto
+        self,
+        request: worker_service_pb2.DrainRequest,
+        context: grpc.aio.ServicerContext[
+            worker_service_pb2.DrainRequest, worker_service_pb2.DrainResponse
+        ],
+    ) -> worker_service_pb2.DrainResponse:
+        self._stop.set()
+        return worker_service_pb2.DrainResponse(running=len(self._foreman.running()))
+
+    def _check(self, work: work_pb2.Work) -> None:
+        try:
+            kernel, message = self._registry.of(work)
+        except NotRegistered as error:
+            raise UnknownKernel("work.kernel", error.name, ", ".join(error.known)) from error
+        try:
+            kernel.validate(message)
+        except Invalid as error:
+            field = f"work.{kernel.name}.{error.field}"
+            raise InvalidField(field, error.value, error.bound) from error

@@ -1,0 +1,72 @@
+"""Settings of the worker."""
+
+import os
+import re
+import socket
+import uuid
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from tallymesh_core.config.settings import ServiceSettings
+from tallymesh_core.rpc.channel import split_addresses
+
+_QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_MAX_QUEUES = 64
+
+
+def _default_node() -> str:
+    """A name of its own for each worker of a host, as the mesh takes it."""
+    host = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()).lstrip(".-")
+    return f"{host[:54] or 'worker'}-{uuid.uuid4().hex[:6]}"
+
+
+class WorkerSettings(ServiceSettings):
+    """What a worker needs to know.
+
+    Attributes:
+        node: As the mesh shows it. Default: the host's name and six random characters.
+        gateway: Addresses of gateways, comma-separated; any of them will do.
+        slots: How many chunks are computed at once: 1 to 1,024. Default: one for each core.
+        queues: The queues to take chunks from, comma-separated; at most 64.
+        child_memory_mib: A compute process that uses more memory is replaced between two batches
+            of chunks, in MiB; 0 for no limit.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    node: str = Field(default_factory=_default_node, pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
+    gateway: str = "localhost:7001"
+    slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1024)
+    queues: str = "default"
+    child_memory_mib: int = Field(default=0, ge=0)
+
+    @field_validator("gateway")
+    @classmethod
+    def _name_a_gateway(cls, value: str) -> str:
+        if not split_addresses(value):
+            raise ValueError("must name at least one gateway")
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _name_queues(cls, value: str) -> str:
+        names = split_addresses(value)
+        if not 1 <= len(names) <= _MAX_QUEUES:
+            raise ValueError(f"must name 1 to {_MAX_QUEUES} queues")
+        for name in names:
+            if not _QUEUE.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is not 1 to 63 characters of [a-z0-9-], starting with a letter"
+                )
+        return value
+
+    @property
+    def gateway_addresses(self) -> tuple[str, ...]:
+        """The addresses of the gateways."""
+        return tuple(split_addresses(self.gateway))
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues to take chunks from."""
+        return tuple(split_addresses(self.queues))

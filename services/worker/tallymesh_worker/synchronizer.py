@@ -1,0 +1,298 @@
+"""Keeps a worker and the mesh of one mind, by Synchronize calls.
+
+One call is kept waiting at a gateway: it shows that the worker lives, and brings chunks and what to
+stop as soon as there is any. Results go at once, in calls of their own that also ask for more. What
+a call tells is kept until it is answered; a call without an answer is repeated as it was, at the
+next gateway, for as long as it takes.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from tallymesh.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
+from tallymesh_core.rpc.channel import MAX_DISPATCH_BYTES, open_channel
+from tallymesh_worker.foreman import Foreman
+from tallymesh_worker.jobs import Jobs
+from tallymesh_worker.outbox import Outbox, Parcel
+from tallymesh_worker.spans import Span, joined
+
+# How long a call waits: the mesh hears of the worker at least so often, of the 5 s after which it
+# takes it for lost.
+WAIT_SECONDS: Final = 1.0
+# An answer is given up so long after it is due, early enough to ask another gateway in time.
+ANSWER_SECONDS: Final = 2.0
+# Calls that tell something, at a time: one on its way while the next is being filled.
+MAX_TELLING: Final = 2
+# Waiting calls at a time: one that offered nothing, as the worker was full, may still wait when
+# another is opened to offer what has become free.
+MAX_WAITING: Final = 2
+# After chunks have come, the next waiting call is held off for so long: quick results come by then
+# and go with it.
+LULL_SECONDS: Final = 0.003
+# A waiting call that is answered sooner with no chunk did not wait; the next one is held off.
+QUICK_SECONDS: Final = 0.02
+IMPATIENCE_SECONDS: Final = 0.1
+# Time between calls that tell of progress only.
+PROGRESS_SECONDS: Final = 0.25
+# A gateway that does not answer is tried again after the first, then ever less often.
+BACKOFF_SECONDS: Final = 0.1
+MAX_BACKOFF_SECONDS: Final = 2.0
+# How long a leaving worker tries to tell its last results.
+FAREWELL_SECONDS: Final = 2.0
+MAX_KNOWN_JOBS: Final = 1024
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call without an answer."""
+
+    request: dispatch_service_pb2.SynchronizeRequest
+    parcel: Parcel
+    waits: bool
+    opened: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
+
+
+class Synchronizer:
+    """Makes the calls."""
+
+    def __init__(
+        self,
+        worker: dispatch_service_pb2.Worker,
+        gateways: Sequence[str],
+        foreman: Foreman,
+        jobs: Jobs,
+        outbox: Outbox,
+        *,
+        connected: Callable[[], None],
+        drain: Callable[[], None],
+    ) -> None:
+        """Opens channels to the gateways; `wake` begins.
+
+        Args:
+            worker: Who calls.
+            gateways: Addresses of gateways; any will do.
+            foreman: Takes what the mesh gives.
+            jobs: What is known of jobs.
+            outbox: Holds what there is to tell.
+            connected: Called whenever a gateway has answered.
+            drain: Called when the mesh wants the worker to leave.
+        """
+        self._worker = worker
+        self._foreman = foreman
+        self._jobs = jobs
+        self._outbox = outbox
+        self._connected = connected
+        self._drain = drain
+        self._channels = [
+            open_channel(address, max_receive_bytes=MAX_DISPATCH_BYTES) for address in gateways
+        ]
+        self._stubs = [
+            dispatch_service_pb2_grpc.DispatchServiceStub(channel) for channel in self._channels
+        ]
+        # Workers that start together are not all to go to the same gateway.
+        self._gateway = random.randrange(len(self._stubs))  # noqa: S311 - not a secret
+        self._lost = False
+        self._ids = itertools.count(1)
+        self._calls: dict[str, _Call] = {}
+        self._wait_seconds = WAIT_SECONDS
+        self._lull_end = 0.0
+        self._progress_due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self._changed = asyncio.Event()
+        foreman.news = self.wake
+
+    def wake(self) -> None:
+        """Makes the calls that are due, soon."""
+        self._changed.set()
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    async def leave(self, grace: float) -> None:
+        """Ends what the worker holds, and says goodbye.
+
+        Args:
+            grace: Seconds that chunks being computed get to end; then they are handed back.
+        """
+        self._abandon([call for call in self._calls.values() if call.waits])
+        self._foreman.drain()
+        await self._until(lambda: not any(self._foreman.spans()), grace)
+        self._foreman.give_up()
+        await self._until(lambda: not self._outbox and not self._telling(), FAREWELL_SECONDS)
+        self._abandon(list(self._calls.values()))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            stub, request = self._stubs[self._gateway], self._request(Parcel(), [], waits=False)
+            await stub.Synchronize(request, timeout=FAREWELL_SECONDS)
+
+    async def close(self) -> None:
+        """Ends all calls."""
+        self._foreman.news = _unheard
+        if self._timer:
+            self._timer.cancel()
+        self._abandon(list(self._calls.values()))
+        for channel in self._channels:
+            await channel.close()
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def _abandon(self, calls: list[_Call]) -> None:
+        for call in calls:
+            del self._calls[call.request.call_id]
+            self._outbox.put_back(call.parcel)
+            if call.task:
+                call.task.cancel()
+
+    # Which calls are due.
+
+    def _advance(self) -> None:
+        self._woken = False
+        if self._foreman.news is _unheard:
+            return
+        now = time.monotonic()
+        while self._telling() < MAX_TELLING:
+            progress = self._foreman.progress() if now >= self._progress_due else []
+            if progress:
+                self._progress_due = now + PROGRESS_SECONDS
+            if not (self._outbox or progress):
+                break
+            self._open(self._outbox.draw(), progress, waits=False)
+        if self._telling() == 0 and self._wants_to_wait():
+            if now >= self._lull_end:
+                self._open(Parcel(), [], waits=True)
+            elif self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(
+                    self._lull_end - now, self._end_lull
+                )
+
+    def _end_lull(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _telling(self) -> int:
+        return sum(not call.waits for call in self._calls.values())
+
+    def _wants_to_wait(self) -> bool:
+        waiting = [call for call in self._calls.values() if call.waits]
+        if not waiting:
+            return True
+        is_offering = any(call.request.capacity for call in waiting)
+        return len(waiting) < MAX_WAITING and not is_offering and self._foreman.room() > 0
+
+    # One call.
+
+    def _open(self, parcel: Parcel, progress: list[tuple[Span, float]], *, waits: bool) -> None:
+        request = self._request(parcel, progress, waits=waits)
+        call = _Call(request, parcel, waits)
+        self._calls[request.call_id] = call
+        call.task = asyncio.create_task(self._make(call))
+
+    def _request(
+        self, parcel: Parcel, progress: list[tuple[Span, float]], *, waits: bool
+    ) -> dispatch_service_pb2.SynchronizeRequest:
+        calls = self._calls.values()
+        offered = sum(call.request.capacity for call in calls)
+        held = itertools.chain(
+            self._foreman.spans(),
+            self._outbox.spans(),
+            parcel.spans(),
+            *(call.parcel.spans() for call in calls),
+        )
+        request = dispatch_service_pb2.SynchronizeRequest(
+            call_id=str(next(self._ids)),
+            worker=self._worker,
+            open_call_ids=self._calls,
+            held=[span.to_range() for span in joined(held)],
+            results=parcel.results,
+            failures=parcel.failures,
+            returned=[span.to_range() for span in joined(parcel.returned)],
+            progress=[
+                dispatch_service_pb2.ChunkProgress(chunk=span.to_range(), fraction=fraction)
+                for span, fraction in progress
+            ],
+            capacity=max(0, self._foreman.room() - offered),
+            known_jobs=self._jobs.names()[-MAX_KNOWN_JOBS:],
+            draining=self._foreman.draining,
+        )
+        if waits:
+            request.wait.FromMicroseconds(int(self._wait_seconds * 1e6))
+        return request
+
+    async def _make(self, call: _Call) -> None:
+        timeout = ANSWER_SECONDS + (self._wait_seconds if call.waits else 0.0)
+        for attempt in itertools.count():
+            gateway = self._gateway
+            try:
+                answer = await self._stubs[gateway].Synchronize(call.request, timeout=timeout)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                    # A fault of ours that no repetition mends. What the call told is told no more,
+                    # so that the mesh takes those chunks back.
+                    logger.error("a gateway refuses a call", extra={"error": error.details()})  # noqa: TRY400
+                    self._end(call)
+                    self._lull_end = time.monotonic() + IMPATIENCE_SECONDS
+                    return
+                self._lose(gateway, error)
+                delay = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            else:
+                self._end(call)
+                self._apply(call, answer)
+                return
+
+    def _end(self, call: _Call) -> None:
+        del self._calls[call.request.call_id]
+        self.wake()
+
+    def _lose(self, gateway: int, error: grpc.aio.AioRpcError) -> None:
+        if not self._lost:
+            self._lost = True
+            logger.warning(
+                "no gateway answers; computing goes on",
+                extra={"code": error.code().name, "details": error.details()},
+            )
+        if self._gateway == gateway:
+            self._gateway = (gateway + 1) % len(self._stubs)
+
+    def _apply(self, call: _Call, answer: dispatch_service_pb2.SynchronizeResponse) -> None:
+        if self._lost:
+            self._lost = False
+            logger.info("a gateway answers again", extra={"gateway": answer.answered_by})
+        self._connected()
+        if answer.drain:
+            self._drain()
+        if answer.stop:
+            self._foreman.drop([Span.of(chunks) for chunks in answer.stop])
+        now = time.monotonic()
+        if answer.assignments:
+            self._lull_end = now + LULL_SECONDS
+            self._foreman.take(answer)
+        else:
+            if call.request.capacity:
+                self._foreman.find_nothing()
+            is_quick = call.waits and now - call.opened < QUICK_SECONDS
+            self._lull_end = now + IMPATIENCE_SECONDS if is_quick else 0.0
+        again = answer.call_again_after.ToMicroseconds() / 1e6
+        self._wait_seconds = min(WAIT_SECONDS, again) if again > 0 else WAIT_SECONDS
+
+
+def _unheard() -> None:
+    """News that nobody waits for."""
