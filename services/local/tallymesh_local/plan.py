@@ -6,7 +6,6 @@ Inside, everything listens on unix sockets in a private folder; only the edge is
 import os
 import re
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +98,7 @@ class Plan:
         )
         return Program(
             name="valkey",
+            launcher="tallymesh_local.leash",
             command=(
                 str(find_valkey()),
                 *("--port", "0", "--unixsocket", str(self.store_socket)),
@@ -164,6 +164,7 @@ class Plan:
         path.write_text(render(config))
         return Program(
             name="edge",
+            launcher="tallymesh_local.leash",
             command=(
                 str(find_envoy()),
                 *("-c", str(path), "--disable-hot-restart"),
@@ -182,7 +183,8 @@ class Plan:
     def _role(self, role: str, number: int, **settings: str) -> Program:
         return Program(
             name=f"{role}-{number}",
-            command=(sys.executable, "-m", f"tallymesh_{role}.app"),
+            launcher="tallymesh_local.role",
+            command=(role,),
             environment={
                 "TALLYMESH_NODE": f"{role}-{number}",
                 "TALLYMESH_LOG_LEVEL": self._options.log_level,

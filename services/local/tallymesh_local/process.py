@@ -26,13 +26,15 @@ class Program:
 
     Attributes:
         name: The process's name, as people see it.
-        command: The program's path and its arguments.
+        launcher: The module that starts it: `tallymesh_local.leash` or `tallymesh_local.role`.
+        command: What is given to the launcher: a program's path and arguments, or a role.
         environment: Variables laid over those of this process.
         last_will: The signal that it gets when this process itself dies.
         noise: Matches output that tells nobody anything, which is dropped.
     """
 
     name: str
+    launcher: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     last_will: signal.Signals = signal.SIGKILL
@@ -104,16 +106,15 @@ class Supervised:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def _run_once(self) -> str:
-        leash = (sys.executable, "-m", "tallymesh_local.leash")
-        bond = (str(os.getpid()), str(int(self._program.last_will)))
+        program = self._program
         process = self._process = await asyncio.create_subprocess_exec(
-            *leash,
-            *bond,
-            *self._program.command,
+            *(sys.executable, "-m", program.launcher),
+            *(str(os.getpid()), str(int(program.last_will))),
+            *program.command,
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
-            env={**os.environ, **self._program.environment},
+            env={**os.environ, **program.environment},
             # A group of its own: Ctrl-C in a terminal is for us, who end things in order.
             start_new_session=True,
         )
