@@ -1,8 +1,8 @@
 """Generates everything that is derived from protos/: run by `make generate`, checked by CI.
 
 Writes the Python stubs and the retry policy (clients/python/tallymesh/v1) and Envoy's descriptor
-set (services/edge/tallymesh_edge/tallymesh.binpb). The TypeScript stubs are made by `npm run generate`
-in clients/web.
+set (services/edge/tallymesh_edge/tallymesh.binpb). The TypeScript stubs are made by
+`npm run generate` in clients/web.
 """
 
 import shutil
@@ -58,9 +58,13 @@ def main() -> None:
     )
     for stub in package.glob("*_pb2_grpc.py*"):
         # A file without a service has no gRPC stubs worth importing.
-        if not stub.name.startswith(tuple(p.stem for p in (PROTOS / PACKAGE).glob("*_service.proto"))):
+        if not stub.name.startswith(
+            tuple(p.stem for p in (PROTOS / PACKAGE).glob("*_service.proto"))
+        ):
             stub.unlink()
-    (package / "__init__.py").write_text('"""Generated from protos/tallymesh/v1 by `make generate`."""\n')
+    (package / "__init__.py").write_text(
+        '"""Generated from protos/tallymesh/v1 by `make generate`."""\n'
+    )
     shutil.copyfile(PROTOS / PACKAGE / "service_config.json", package / "service_config.json")
     descriptor = ROOT / "services" / "edge" / "tallymesh_edge" / "tallymesh.binpb"
     run_protoc("--include_imports", f"--descriptor_set_out={descriptor}")

@@ -5,7 +5,6 @@ from decimal import Context as Precision
 from decimal import Decimal, Inexact, InvalidOperation
 
 from tallymesh.v1.work_pb2 import Add, AddResult, Result
-
 from tallymesh_kernels.kernel import Chunk, Context, Invalid
 
 MAX_NUMBERS = 10_000

@@ -3,7 +3,6 @@
 from functools import cached_property
 
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, Result
-
 from tallymesh_kernels.kernel import Chunk, Context, Invalid
 from tallymesh_kernels.pulse import Pulse
 from tallymesh_kernels.sieve import Sieve, open_sieve

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
+
 from tallymesh.v1 import work_pb2
 
 W_contra = TypeVar("W_contra", bound=Message, contravariant=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import Message
-from tallymesh.v1.work_pb2 import Work
 
+from tallymesh.v1.work_pb2 import Work
 from tallymesh_kernels.add import AddKernel
 from tallymesh_kernels.count_primes import CountPrimesKernel
 from tallymesh_kernels.kernel import Kernel

@@ -6,8 +6,8 @@ import time
 from hashlib import blake2b
 
 from google.protobuf.duration_pb2 import Duration
-from tallymesh.v1.work_pb2 import Result, Simulate, SimulateResult
 
+from tallymesh.v1.work_pb2 import Result, Simulate, SimulateResult
 from tallymesh_kernels.kernel import Chunk, ChunkError, Context, Invalid
 
 MAX_SECONDS = 3600

@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
-from tallymesh_edge.config import EdgeConfig, render
 
+from tallymesh_edge.config import EdgeConfig, render
 from tests.harness.polling import eventually_sync
 from tests.harness.ports import free_port
 from tests.harness.processes import Process, Processes

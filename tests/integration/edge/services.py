@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+
 from tallymesh.v1 import (
     abacus_service_pb2,
     abacus_service_pb2_grpc,

@@ -5,6 +5,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
+
 from tallymesh.v1 import (
     abacus_service_pb2,
     abacus_service_pb2_grpc,
@@ -14,7 +15,6 @@ from tallymesh.v1 import (
     mesh_service_pb2,
     mesh_service_pb2_grpc,
 )
-
 from tests.integration.edge.conftest import Edge
 
 

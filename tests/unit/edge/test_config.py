@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tallymesh_edge import EdgeConfig, render, write_bundle
 
+from tallymesh_edge import EdgeConfig, render, write_bundle
 from tests.harness.tools import require
 
 CONFIGS = {

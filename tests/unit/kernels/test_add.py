@@ -7,10 +7,10 @@ from functools import reduce
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tallymesh.v1.work_pb2 import Add, Result
 from tallymesh_kernels import Cancelled, Chunk, Invalid
 from tallymesh_kernels.add import AddKernel
-
 from tests.unit.kernels.recording import Recording
 
 CANONICAL = re.compile(r"(?!-0$)-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh_kernels import Cancelled, Chunk, Invalid
 from tallymesh_kernels.count_primes import MAX_PLANNED_CHUNKS, CountPrimesKernel
-
 from tests.unit.kernels.recording import Recording
 
 TOP = 2**64 - 1

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
 from tallymesh_kernels import Invalid, Registry, UnknownKernel, builtin
 

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from tallymesh_kernels import Cancelled, ChunkError, SieveUnavailable, describe_sieve
 from tallymesh_kernels import numpy_sieve as numpy_module
 from tallymesh_kernels import primesieve as primesieve_module
@@ -15,7 +16,6 @@ from tallymesh_kernels.numpy_sieve import NumpySieve
 from tallymesh_kernels.primesieve import Primesieve, find_primesieve, wheel_library
 from tallymesh_kernels.pulse import Pulse
 from tallymesh_kernels.sieve import Sieve
-
 from tests.harness.tools import missing
 from tests.unit.kernels.recording import Recording
 

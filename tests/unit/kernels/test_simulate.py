@@ -7,10 +7,10 @@ import time
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+
 from tallymesh.v1.work_pb2 import Simulate
 from tallymesh_kernels import Cancelled, Chunk, ChunkError, Invalid
 from tallymesh_kernels.simulate import SimulateKernel
-
 from tests.unit.kernels.recording import Recording
 
 KERNEL = SimulateKernel()
