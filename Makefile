@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 WEB := clients/web
+# For what looks for its plugins on PATH.
+WITH_VENV := PATH="$(abspath $(BIN)):$$PATH"
 # Further arguments for a target's command: `make test ARGS="tests/unit -x"`.
 ARGS ?=
 
@@ -28,7 +30,7 @@ test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow $(ARGS)
 
 generate: setup ## Derive the stubs and the descriptor set from protos/ (TypeScript where npm is)
-	$(BIN)/python tools/generate.py
+	$(WITH_VENV) python tools/generate.py
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB)/src/gen; \
 	else echo "npm is missing: the TypeScript stubs stay as they are"; fi
 
@@ -80,7 +82,7 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml clients/python/pyproject.toml
 # The page's stubs are made by buf, which .venv has, with the plugin that node_modules has.
 .PHONY: $(WEB)/src/gen
 $(WEB)/src/gen: $(WEB)/node_modules/.package-lock.json
-	PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(WEB) run generate
+	$(WITH_VENV) npm --prefix $(WEB) run generate
 
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	npm --prefix $(WEB) ci
