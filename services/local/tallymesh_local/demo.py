@@ -106,7 +106,11 @@ def _report(run: _Run, known: int, options: MeshOptions) -> bool:
             f"{text.duration(busy)}, {busy / slots / computing:.0%} of "
             f"{text.counted(slots, 'slot')} in that time",
         ),
-        ("overhead", f"{text.duration(run.whole - busy / slots)}, all but the computing itself"),
+        (
+            "all the rest",
+            f"{text.duration(run.whole - busy / slots)}: handing out, counting, and processors "
+            "that other programs had",
+        ),
     ]
     for name, said in rows:
         click.echo(f"    {name:<15} {said}")

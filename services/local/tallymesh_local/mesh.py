@@ -49,7 +49,7 @@ class Mesh:
         self._state_file = state_file
         self._resources = ExitStack()
         self._processes: dict[str, Supervised] = {}
-        self._order: list[list[Supervised]] = []
+        self._stages: list[list[Supervised]] = []
         self._ready = False
 
     @property
@@ -83,8 +83,8 @@ class Mesh:
         """Ends every process in order: edge and workers, gateways and abacus, the store."""
         self._ready = False
         grace = self._options.drain_grace + _STOP_SECONDS
-        while self._order:
-            await asyncio.gather(*(process.stop(grace) for process in self._order.pop()))
+        while self._stages:
+            await asyncio.gather(*(process.stop(grace) for process in self._stages.pop()))
         if self._state_file is not None:
             self._state_file.unlink(missing_ok=True)
         self._resources.close()
@@ -103,15 +103,15 @@ class Mesh:
             self._resources.enter_context(data_directory(options.data))
         plan = Plan(options, self._resources.enter_context(run_directory()))
 
+        # Each stage looks for the one before; they stop in the reverse order.
         self._begin([plan.store])
         await self._until(partial(probes.store_answers, plan.store_socket))
-        # The rest finds each other: it starts at once, and stops in the reverse order.
         self._begin(plan.services)
-        self._begin([*plan.workers, *plan.edge])
         for address in plan.gateway_addresses:
             await self._until(partial(probes.serves, address, "tallymesh.v1.JobService"))
         abacus = plan.abacus_address
         await self._until(partial(probes.serves, abacus, "tallymesh.v1.AbacusService"))
+        self._begin([*plan.workers, *plan.edge])
         gateway = plan.gateway_addresses[0]
         await self._until(partial(probes.has_workers, gateway, options.workers))
         if options.edge:
@@ -123,7 +123,7 @@ class Mesh:
 
     def _begin(self, programs: Sequence[Program]) -> None:
         stage = [Supervised(program, self._console, self._write_state) for program in programs]
-        self._order.append(stage)
+        self._stages.append(stage)
         for process in stage:
             self._processes[process.name] = process
             process.start()

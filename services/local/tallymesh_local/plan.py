@@ -19,6 +19,7 @@ from tallymesh_local.process import Program
 #: What the store's server calls warnings: that it was told to end, and a setting of the kernel that
 #: matters to servers with far more data.
 _STORE_NOISE = re.compile("overcommit_memory|scheduling shutdown|ready to exit")
+_EDGE_NOISE = re.compile("caught ENVOY_SIGTERM")
 
 Durability = Literal["everysec", "fsync"]
 
@@ -172,6 +173,7 @@ class Plan:
                 # The file server is "work in progress" for Envoy, which says so at every start.
                 *("--log-level", "warning", "--component-log-level", "misc:error"),
             ),
+            noise=_EDGE_NOISE,
         )
 
     def _store_settings(self) -> dict[str, str]:
