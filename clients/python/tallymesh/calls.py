@@ -115,13 +115,20 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
         metadata = {**metadata, "field": violation.field, "bound": violation.description}
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, errors.TallymeshError)
     return kind(
-        call.details() or f"the call failed with {code.name}",
+        _message(call.details() or f"the call failed with {code.name}"),
         reason=info.reason,
         code=code.name,
         request_id=_request_id(call),
         retry_after=retry_after,
         metadata=metadata,
     )
+
+
+def _message(details: str) -> str:
+    # gRPC tells the cause of a connection that it cannot make last, after all its own layers.
+    if details.startswith(("failed to connect", "errors resolving", "DNS resolution failed")):
+        return f"cannot connect: {details.rpartition(': ')[2].rstrip(']')}"
+    return details
 
 
 def _details(

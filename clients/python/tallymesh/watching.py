@@ -100,7 +100,7 @@ def read_on(
         patience = limits.opening if last_sign_of_life is None else limits.patience
         if now - (last_sign_of_life or begun_at) > patience:
             raise Unreachable(
-                f"no stream could be had for {patience:g} s: {error.message}",
+                f"not to be had for {patience:g} s ({error.message})",
                 reason=error.reason,
                 code=error.code,
                 request_id=error.request_id,

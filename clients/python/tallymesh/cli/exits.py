@@ -59,7 +59,7 @@ def _describe_absence(text: str, address: str) -> str:
         return (
             f"the edge at {address} answers, but no service behind it does; see: tallymesh status"
         )
-    if text.startswith("failed to connect") or "DNS" in text or "resolution" in text:
-        cause = text.rpartition(": ")[2]
+    if text.startswith("cannot connect: "):
+        cause = text.removeprefix("cannot connect: ")
         return f"no mesh answers at {address} ({cause}); start one with: tallymesh up"
     return f"lost the mesh at {address}: {text}"

@@ -50,19 +50,31 @@ def follow(settings: Settings, handle: JobHandle) -> Exit:
         How the job ended, or OK if the user detached from it.
     """
     from tallymesh.cli.progress import open_display
+    from tallymesh.errors import Unreachable
 
+    lost = False
     try:
         with open_display() as display:
 
             def tell(error: TallymeshError) -> None:
-                display.notice(f"lost the stream of {handle.name} ({error.message}); reattaching")
+                nonlocal lost
+                if not lost:
+                    display.notice(f"lost {handle.name} ({error.message}); reattaching")
+                lost = True
 
             for event in handle.events(timeout=settings.timeout, on_cut=tell):
+                if lost:
+                    display.notice(f"back on {handle.name}")
+                    lost = False
                 if settings.output == "jsonl":
                     click.echo(to_json(event))
                 display.show(handle.job)
     except KeyboardInterrupt:
         return _interrupted(settings, handle)
+    except Unreachable:
+        if lost:
+            click.echo(f"watch it again with: {_command(settings, 'watch', handle)}", err=True)
+        raise
     return _conclude(settings, handle)
 
 
