@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,9 +16,13 @@ _ALIASES = {
 
 
 def require(tool: str) -> Path:
-    """The path of `tool` on PATH; where it is missing the test skips, or fails if CI is set."""
+    """The path of `tool`, in this environment or on PATH, whether or not that is activated.
+
+    Where it is missing the test skips, or fails if CI is set.
+    """
+    places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     for name in (tool, *_ALIASES.get(tool, ())):
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=places):
             return Path(found)
     return missing(tool)
 
