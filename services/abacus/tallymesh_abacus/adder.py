@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tallymesh_core.store.abaci import Abaci, Add, Added
 
-#: So much goes into one step, each add weighing as many digits as it has, lest a crowd of long
-#: decimals hold up the store for everyone else.
-_STEP_WEIGHT = 10_000
+#: So much goes into one step, lest a crowd hold up the store for everyone else: an add weighs its
+#: digits and something for itself. It is some 100 usual adds, or one of the longest.
+_STEP_WEIGHT = 2_500
 _ADD_WEIGHT = 20
 
 
