@@ -82,14 +82,17 @@ def test_nothing_outlives_a_mesh_that_is_killed(processes: Processes, folder: Pa
     assert len(list(folder.glob("tallymesh-up-*"))) == 1
 
 
-def test_data_survives_a_restart(processes: Processes, folder: Path) -> None:
-    data = folder / "data"
-    mesh = start_mesh(processes, folder, "--data", data, "--workers", "1")
+def test_data_survives_the_stores_death_and_a_restart(processes: Processes, folder: Path) -> None:
+    options = ("--workers", "1", "--data", folder / "data", "--durability", "fsync")
+    mesh = start_mesh(processes, folder, *options)
     with Client(mesh.address) as client:
         assert client.abacus("beans").add(5) == 5
+        kill(mesh, "valkey")
+        assert client.abacus("beans").sum == 5
+        assert client.count_primes(10**6, timeout=30) == PRIMES_BELOW_10_6
     assert mesh.process.stop(timeout=15) == 0
 
-    mesh = start_mesh(processes, folder, "--data", data, "--workers", "1")
+    mesh = start_mesh(processes, folder, *options)
     with Client(mesh.address) as client:
         assert client.abacus("beans").sum == 5
 
