@@ -83,7 +83,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
 
     server = create_server(settings.node)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(
-        JobService(jobs, watches, answers, kernels, settings.node), server
+        JobService(jobs, watches, dispatcher, answers, kernels, settings.node), server
     )
     dispatch_service_pb2_grpc.add_DispatchServiceServicer_to_server(
         DispatchService(dispatcher), server

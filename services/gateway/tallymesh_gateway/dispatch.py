@@ -10,7 +10,7 @@ from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.work_pb2 import Result, Work
 from tallymesh_core.domain.errors import NotFound, ShuttingDown
-from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, SpanResults
+from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, SpanResults
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
@@ -43,7 +43,7 @@ class Dispatcher:
         self._jobs = jobs
         self._leases = leases
         self._node = node
-        self._waiting: set[_Waiting] = set()
+        self._waiting: dict[_Waiting, None] = {}
         self._works: OrderedDict[str, pb.JobWork] = OrderedDict()
         self._closing = False
 
@@ -53,17 +53,25 @@ class Dispatcher:
             for waiting in self._waiting:
                 waiting.woken.set()
             return
-        lanes = {event.extra for event in events if event.kind == "ready"}
+        for event in events:
+            if event.kind == "ready":
+                lane, leasable = event.extra.rsplit(" ", 1)
+                self._wake(lane, int(leasable))
         ended = {event.ref: event.extra.split(" ") for event in events if event.kind == "ended"}
         for waiting in self._waiting:
-            if waiting.capacity and not lanes.isdisjoint(waiting.lanes):
-                waiting.woken.set()
             for ref, (epoch, *owners) in ended.items():
                 if waiting.uid in owners:
                     waiting.stop.append(
                         pb.ChunkRange(job=ref, epoch=int(epoch), first=0, count=_ALL_CHUNKS)
                     )
                     waiting.woken.set()
+
+    def _wake(self, lane: str, leasable: int) -> None:
+        """Wakes as many waiting calls as there are chunks, those first that have waited longest."""
+        for waiting in self._waiting:
+            if leasable > 0 and waiting.capacity and lane in waiting.lanes:
+                waiting.woken.set()
+                leasable -= 1
 
     def close(self) -> None:
         """Answers all waiting calls, so that their workers go on at another gateway."""
@@ -95,61 +103,67 @@ class Dispatcher:
         wait = request.wait.ToMilliseconds() / 1000
         if wait:
             # Before the first look, so that nothing that comes after it is missed.
-            self._waiting.add(waiting)
+            self._waiting[waiting] = None
         try:
-            await self._take_in(request, answer)
+            spans = await self._take_in(request, waiting, answer)
             if request.draining and not request.held and await self._leases.leave(worker.uid):
                 return answer
             deadline = time.monotonic() + wait
             while True:
-                waiting.woken.clear()
-                spans = await self._lease(request, waiting)
                 answer.stop.extend(waiting.stop)
                 left = deadline - time.monotonic()
                 if spans or answer.stop or left <= 0 or self._closing:
                     await self._assign(spans, set(request.known_jobs), answer)
                     return answer
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(waiting.woken.wait(), min(left, _LOOK_SECONDS))
+                    async with asyncio.timeout(min(left, _LOOK_SECONDS)):
+                        await waiting.woken.wait()
+                waiting.woken.clear()
+                spans = await self._lease(request, waiting)
         finally:
-            self._waiting.discard(waiting)
+            self._waiting.pop(waiting, None)
 
     async def _take_in(
-        self, request: pb.SynchronizeRequest, answer: pb.SynchronizeResponse
-    ) -> None:
+        self,
+        request: pb.SynchronizeRequest,
+        waiting: _Waiting,
+        answer: pb.SynchronizeResponse,
+    ) -> list[ChunkSpan]:
         worker = request.worker
-        if request.results:
-            answer.accepted, answer.refused = await self._leases.commit(
-                worker.uid, worker.name, [_results(one) for one in request.results]
+        failures = [
+            ChunkFailure(
+                _span(one.chunk),
+                ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_"),
+                one.message,
             )
-        if request.failures:
-            failures = [
-                ChunkFailure(
-                    _span(one.chunk),
-                    ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_"),
-                    one.message,
-                )
-                for one in request.failures
-            ]
-            await self._leases.fail(worker.uid, worker.name, failures)
-        if request.returned:
-            await self._leases.give_back(worker.uid, [_span(one) for one in request.returned])
-        over = [
-            *(_span(one.chunks) for one in request.results),
-            *(_span(one.chunk) for one in request.failures),
-            *(_span(one) for one in request.returned),
+            for one in request.failures
         ]
-        stop = await self._leases.beat(
-            worker.uid,
-            name=worker.name,
-            info=worker.SerializeToString(),
-            slots=worker.slots,
-            draining=request.draining,
-            held=[_span(one) for one in request.held],
-            open_calls=[*request.open_call_ids, request.call_id],
-            progress=[(_span(one.chunk), one.fraction) for one in request.progress],
+        returned = [_span(one) for one in request.returned]
+        results = [_results(one) for one in request.results]
+        # Asked for together, they travel to the store together, and run in this order.
+        (answer.accepted, answer.refused), _, _, stop, spans = await asyncio.gather(
+            self._leases.commit(worker.uid, worker.name, results),
+            self._leases.fail(worker.uid, worker.name, failures),
+            self._leases.give_back(worker.uid, returned),
+            self._leases.beat(
+                worker.uid,
+                name=worker.name,
+                info=worker.SerializeToString(),
+                slots=worker.slots,
+                draining=request.draining,
+                held=[_span(one) for one in request.held],
+                open_calls=[*request.open_call_ids, request.call_id],
+                progress=[(_span(one.chunk), one.fraction) for one in request.progress],
+            ),
+            self._lease(request, waiting),
         )
+        over = [
+            *(one.span for one in results),
+            *(one.span for one in failures),
+            *returned,
+        ]
         answer.stop.extend(_range(span) for span in stop if not _covered(span, over))
+        return spans
 
     async def _lease(self, request: pb.SynchronizeRequest, waiting: _Waiting) -> list[ChunkSpan]:
         if not waiting.capacity or self._closing:
@@ -175,11 +189,17 @@ class Dispatcher:
                 known.add(span.ref)
                 answer.works.append(work)
 
+    def expect(self, record: JobRecord) -> None:
+        """Takes note of a job accepted here: its work is likely to be asked for next."""
+        self._keep(f"{record.tenant}/{record.id}", record.work, record.chunk_count)
+
     async def _work(self, ref: str) -> pb.JobWork:
         if ref in self._works:
             self._works.move_to_end(ref)
             return self._works[ref]
-        work, chunk_count = await self._jobs.work_of(ref)
+        return self._keep(ref, *await self._jobs.work_of(ref))
+
+    def _keep(self, ref: str, work: bytes, chunk_count: int) -> pb.JobWork:
         made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
         self._works[ref] = made
         if len(self._works) > _KNOWN_WORKS:

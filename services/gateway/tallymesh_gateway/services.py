@@ -39,9 +39,16 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     """tallymesh.v1.JobService."""
 
     def __init__(
-        self, jobs: JobStore, watches: Watches, replies: Answers, kernels: Registry, node: str
+        self,
+        jobs: JobStore,
+        watches: Watches,
+        dispatcher: Dispatcher,
+        replies: Answers,
+        kernels: Registry,
+        node: str,
     ) -> None:
         self._jobs = jobs
+        self._dispatcher = dispatcher
         self._watches = watches
         self._answers = replies
         self._kernels = kernels
@@ -51,8 +58,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.CreateJobRequest, context: Context
     ) -> job_pb2.Job:
         """See the proto."""
-        job_id = await self._submit(request)
-        return await self._job(job_id)
+        return await self._answers.job(await self._submit(request))
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         """See the proto."""
@@ -92,8 +98,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.RunJobRequest, context: Context
     ) -> AsyncIterator[job_pb2.JobEvent]:
         """See the proto."""
-        job_id = await self._submit(request)
-        async for event in self._watches.watch(current_caller().tenant, job_id):
+        accepted = await self._submit(request)
+        async for event in self._watches.watch(accepted.tenant, accepted.id, accepted):
             yield event
 
     async def CancelJob(
@@ -123,7 +129,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def _submit(
         self, request: job_service_pb2.CreateJobRequest | job_service_pb2.RunJobRequest
-    ) -> str:
+    ) -> JobRecord:
         job, request_hash = accept(
             request.job,
             request.request_id,
@@ -131,9 +137,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             caller=current_caller(),
             node=self._node,
         )
-        return await self._jobs.submit(
+        accepted = await self._jobs.submit(
             job, request_id=request.request_id, request_hash=request_hash
         )
+        self._dispatcher.expect(accepted)
+        return accepted
 
     async def _job(self, job_id: str) -> job_pb2.Job:
         return await self._answers.job(await self._jobs.get(current_caller().tenant, job_id))

@@ -1,6 +1,7 @@
 """Watches of jobs: what happens to a job, streamed to everyone who looks, read once for all."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from tallymesh.v1 import job_pb2
@@ -56,7 +57,7 @@ class Watches:
             return
         for event in events:
             watched = self._watches.get(event.ref)
-            if watched:
+            if watched and not (watched.record and watched.record.version >= event.version):
                 watched.changed.set()
                 if event.kind == "ended":
                     watched.ended.set()
@@ -68,8 +69,15 @@ class Watches:
             watch.failure = ShuttingDown(self._node)
             watch.tell()
 
-    async def watch(self, tenant: str, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
+    async def watch(
+        self, tenant: str, job_id: str, known: JobRecord | None = None
+    ) -> AsyncIterator[job_pb2.JobEvent]:
         """Yields a snapshot, what changes, signs of life, and the ended job last.
+
+        Args:
+            tenant: Whose job.
+            job_id: Which job.
+            known: The job as it was just now, if that is known.
 
         Raises:
             NotFound: There is no such job.
@@ -82,20 +90,19 @@ class Watches:
         watch = self._watches.setdefault(ref, _Watch(tenant, job_id))
         watch.watchers += 1
         try:
-            record = await self._jobs.get(tenant, job_id)
+            record = known or await self._jobs.get(tenant, job_id)
             yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
             version = record.version
             while not record.state.is_final:
                 if watch.task is None:
-                    # What happened before may have gone unseen, so the first look is due at once.
-                    watch.changed.set()
                     watch.task = asyncio.create_task(self._follow(watch))
                 told = watch.told
                 if watch.record is None or watch.record.version <= version:
                     if watch.failure:
                         raise watch.failure
                     try:
-                        await asyncio.wait_for(told.wait(), KEEPALIVE_SECONDS)
+                        async with asyncio.timeout(KEEPALIVE_SECONDS):
+                            await told.wait()
                     except TimeoutError:
                         yield job_pb2.JobEvent(version=version, keepalive=job_pb2.Keepalive())
                     continue
@@ -114,21 +121,25 @@ class Watches:
     async def _follow(self, watch: _Watch) -> None:
         """Reads the job whenever it has changed, no faster than the pace."""
         try:
+            # What happened before this began may have gone unseen, so a look is due whatever comes;
+            # but the watcher has just been told how things stand.
+            watch.changed.set()
             while watch.record is None or not watch.record.state.is_final:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(
+                        max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
+                    ):
+                        await watch.ended.wait()
+                watch.ended.clear()
                 await watch.changed.wait()
                 watch.changed.clear()
                 record = await self._jobs.get(watch.tenant, watch.job_id)
-                watch.delta = job_pb2.JobEvent(
-                    version=record.version, delta=await self._answers.delta(record)
-                )
+                if not record.state.is_final:
+                    watch.delta = job_pb2.JobEvent(
+                        version=record.version, delta=await self._answers.delta(record)
+                    )
                 watch.record = record
                 watch.tell()
-                pace = max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
-                try:
-                    await asyncio.wait_for(watch.ended.wait(), pace)
-                    watch.ended.clear()
-                except TimeoutError:
-                    pass
         except DomainError as error:
             watch.failure = error
             watch.tell()

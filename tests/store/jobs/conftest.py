@@ -34,7 +34,7 @@ class Scheduler:
     calls: count = field(default_factory=count)
 
     async def submit(self, **changes: object) -> str:
-        return "default/" + await self.jobs.submit(replace(ADDITIVE, **changes))
+        return "default/" + (await self.jobs.submit(replace(ADDITIVE, **changes))).id
 
     async def beat(
         self,

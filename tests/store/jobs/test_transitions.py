@@ -1,6 +1,7 @@
 """What each transition of a job promises, on a real store."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -262,8 +263,10 @@ async def test_totals_beyond_a_double_are_exact(scheduler: Scheduler) -> None:
 
 
 async def test_request_id_is_answered_once(scheduler: Scheduler) -> None:
-    job_id = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
-    assert await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h") == job_id
+    accepted = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
+    assert (accepted.state, accepted.cells) == (JobState.PENDING, bytes(4))
+    repeat = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
+    assert replace(repeat, now_ms=accepted.now_ms) == accepted
     with pytest.raises(RequestIdReused):
         await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="other")
     assert sum((await scheduler.jobs.counts()).values()) == 1

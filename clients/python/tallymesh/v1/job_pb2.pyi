@@ -551,8 +551,8 @@ Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015
 
 @_typing.final
 class JobDelta(_message.Message):
-    """The parts of a job that change while it runs. Each set field replaces the job's field of the
-    same name whole.
+    """The parts of a job that change while it runs, all of them: each replaces the job's field of the
+    same name whole, also where it is empty or unset.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -72,11 +72,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, inner: Any, method: str, metadata: dict[str, Any]) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            caller, started = await self._begin(context, metadata), time.perf_counter()
+            caller, started = _caller(context, metadata), time.perf_counter()
             try:
                 answer = await inner(request, context)
             except Exception as error:
                 await self._abort(context, method, caller, started, error)
+            await context.send_initial_metadata(self._named(caller))
             self._log(method, caller, started, "OK")
             return answer
 
@@ -86,9 +87,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def handle(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            caller, started = await self._begin(context, metadata), time.perf_counter()
+            caller, started = _caller(context, metadata), time.perf_counter()
+            begun = False
             try:
                 async for answer in inner(request, context):
+                    if not begun:
+                        await context.send_initial_metadata(self._named(caller))
+                        begun = True
                     yield answer
             except Exception as error:
                 await self._abort(context, method, caller, started, error)
@@ -96,18 +101,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return handle
 
-    async def _begin(
-        self, context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, Any]
-    ) -> Caller:
-        given = metadata.get("x-request-id", "")
-        request_id = given if _VALID_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        forwarded = metadata.get("x-forwarded-for", "")
-        caller = Caller(request_id=request_id, peer=forwarded or context.peer())
-        set_caller(caller)
-        await context.send_initial_metadata(
-            ((NODE_HEADER, self._node), (REQUEST_ID_HEADER, request_id))
-        )
-        return caller
+    def _named(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        # Sent with the first answer or with the error, never before: once a client has seen any
+        # metadata, neither it nor a proxy repeats a failed call.
+        return ((NODE_HEADER, self._node), (REQUEST_ID_HEADER, caller.request_id))
 
     async def _abort(
         self,
@@ -126,7 +123,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             error = InternalError(caller.request_id)
         code = status.grpc_code(error)
         self._log(method, caller, started, code.name)
-        await context.abort(code, error.message, trailing_metadata=status.trailers(error))
+        named = (*status.trailers(error), *self._named(caller))
+        await context.abort(code, error.message, trailing_metadata=named)
 
     def _log(self, method: str, caller: Caller, started: float, code: str) -> None:
         access_log.debug(
@@ -139,3 +137,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 "ms": round((time.perf_counter() - started) * 1000, 2),
             },
         )
+
+
+def _caller(context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, Any]) -> Caller:
+    """Returns who calls, and makes them the current caller."""
+    given = metadata.get("x-request-id", "")
+    request_id = given if _VALID_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    peer = metadata.get("x-forwarded-for") or context.peer()
+    caller = Caller(request_id=request_id, peer=peer)
+    set_caller(caller)
+    return caller

@@ -1,8 +1,10 @@
 """The connection to Valkey (or Redis): the only place that talks to it."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from redis import exceptions
@@ -36,6 +38,8 @@ class Store:
         #: For blocking reads: without a socket timeout, which would cut them.
         self.reader: Any = reader
         self.shards = shards
+        self._due: list[_Run] = []
+        self._sending: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(
@@ -103,17 +107,58 @@ class Store:
     async def run(self, script: Script, shard: int, *arguments: str | bytes | int | float) -> Any:
         """Runs a script on a shard, exactly once or not at all as far as this call knows.
 
-        A lost answer raises: whoever calls repeats the transition by its own identity.
+        A lost answer raises: whoever calls repeats the transition by its own identity. Scripts that
+        are asked for in the same round of the event loop travel together and run in that order.
 
         Raises:
             StoreUnavailable: The store cannot be reached or gave no answer.
         """
-        prefix = self.prefix(shard)
-        async with translated():
-            try:
-                return await self.client.evalsha(script.sha, 1, prefix, *arguments)
-            except exceptions.NoScriptError:
-                return await self.client.eval(script.source, 1, prefix, *arguments)
+        loop = asyncio.get_running_loop()
+        run = _Run(script, (self.prefix(shard), *arguments), loop.create_future())
+        if not self._due:
+            loop.call_soon(self._send_due)
+        self._due.append(run)
+        return await run.answer
+
+    def _send_due(self) -> None:
+        due, self._due = self._due, []
+        task = asyncio.get_running_loop().create_task(self._send(due))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, runs: list["_Run"]) -> None:
+        try:
+            async with translated():
+                pipe = self.client.pipeline(transaction=False)
+                for run in runs:
+                    pipe.evalsha(run.script.sha, 1, *run.arguments)
+                answers = await pipe.execute(raise_on_error=False)
+                for run, answer in zip(runs, answers, strict=True):
+                    if isinstance(answer, exceptions.NoScriptError):
+                        run.settle(await self.client.eval(run.script.source, 1, *run.arguments))
+                    else:
+                        run.settle(answer)
+        except Exception as error:
+            for run in runs:
+                run.settle(error)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A script to be run, and who waits for its answer."""
+
+    script: Script
+    arguments: tuple[str | bytes | int | float, ...]
+    answer: asyncio.Future[Any]
+
+    def settle(self, answer: Any) -> None:
+        """Gives the answer to who waits, if they still do."""
+        if self.answer.done():
+            return
+        if isinstance(answer, Exception):
+            self.answer.set_exception(_unavailable(answer) or answer)
+        else:
+            self.answer.set_result(answer)
 
 
 @asynccontextmanager
@@ -121,12 +166,21 @@ async def translated() -> AsyncIterator[None]:
     """Turns the driver's errors about the connection into StoreUnavailable."""
     try:
         yield
-    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-        raise StoreUnavailable from error
-    except exceptions.ResponseError as error:
-        if str(error).startswith(_PASSING):
-            raise StoreUnavailable from error
+    except (exceptions.RedisError, OSError) as error:
+        unavailable = _unavailable(error)
+        if unavailable:
+            raise unavailable from error
         raise
+
+
+def _unavailable(error: Exception) -> StoreUnavailable | None:
+    """Returns what to tell if an error means that the store cannot serve now, else None."""
+    lost = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError)
+    if lost or str(error).startswith(_PASSING):
+        unavailable = StoreUnavailable()
+        unavailable.__cause__ = error
+        return unavailable
+    return None
 
 
 def _client(url: str, timeout: float | None) -> Redis:

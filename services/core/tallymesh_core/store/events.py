@@ -24,8 +24,8 @@ class JobChanged:
         ref: The job, as `<tenant>/<id>`.
         version: Its version after.
         kind: What happened: ready, leased, progressed, committed, retrying, ended, posted.
-        extra: For `ready`, the lane that has chunks now; for `ended`, the job's epoch and the uids
-            of the workers that have to stop, separated by blanks.
+        extra: For `ready`, the lane that has chunks now and how many; for `ended`, the job's epoch
+            and the uids of the workers that have to stop; separated by blanks.
     """
 
     ref: str
@@ -54,11 +54,8 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
                     newest = await store.reader.xrevrange(key, count=1)
                 last = newest[0][0] if newest else b"0-0"
                 yield Interrupted()
-            async with translated():
-                answer = await asyncio.wait_for(
-                    store.reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS),
-                    timeout=2 * _BLOCK_MS / 1000,
-                )
+            async with translated(), asyncio.timeout(2 * _BLOCK_MS / 1000):
+                answer = await store.reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS)
         except (StoreUnavailable, TimeoutError):
             if last is not None:
                 logger.warning("lost the events of shard %d; looking again", shard)

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from enum import IntEnum
 
 from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, RequestIdReused
@@ -48,7 +49,9 @@ class JobStore:
         self._store = store
         self._backlog_limit = backlog_limit
 
-    async def submit(self, job: NewJob, *, request_id: str = "", request_hash: str = "") -> str:
+    async def submit(
+        self, job: NewJob, *, request_id: str = "", request_hash: str = ""
+    ) -> JobRecord:
         """Accepts a job; its cost does not depend on the number of chunks.
 
         Args:
@@ -57,14 +60,14 @@ class JobStore:
             request_hash: Tells requests apart that carry the same id.
 
         Returns:
-            The job's id; of the first job, if the request is a repeat.
+            The job as accepted; the first job as it stands now, if the request is a repeat.
 
         Raises:
             RequestIdReused: The id was used with another request.
             BacklogFull: The tenant has too many unfinished jobs on the queue's shard.
         """
         shard = self._store.shard_of(job.tenant, job.queue)
-        fields: dict[str, str | bytes | int] = {
+        kept: dict[str, str | bytes | int] = {
             "queue": job.queue,
             "kernel": job.kernel,
             "work": job.work,
@@ -76,7 +79,7 @@ class JobStore:
             "labels": json.dumps(job.labels),
             "initiated_by": job.initiated_by,
         }
-        code, job_id = await self._store.run(
+        code, raw_id, now_ms = await self._store.run(
             _SUBMIT,
             shard,
             job.tenant,
@@ -85,7 +88,7 @@ class JobStore:
             request_hash or "-",
             REQUEST_ID_SECONDS,
             self._backlog_limit,
-            *(part for pair in fields.items() for part in pair),
+            *(part for pair in kept.items() for part in pair),
         )
         match _Submitted(code):
             case _Submitted.REUSED:
@@ -97,8 +100,10 @@ class JobStore:
                     metadata={"bound": str(self._backlog_limit)},
                     retry_after=5.0,
                 )
-            case _:
-                return str(job_id.decode())
+            case _Submitted.REPEATED:
+                return await self.get(job.tenant, raw_id.decode())
+            case _Submitted.ACCEPTED:
+                return _accepted(job, raw_id.decode(), now_ms)
 
     async def get(self, tenant: str, job_id: str, *, chunk_map: bool = True) -> JobRecord:
         """Reads a job as it stands now.
@@ -322,16 +327,47 @@ class JobStore:
         return {uid: name.decode() for uid, name in zip(uids, names, strict=True) if name}
 
 
+def _accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
+    per_cell, cells = _empty_map(job.chunk_count)
+    return JobRecord(
+        id=job_id,
+        **{field.name: getattr(job, field.name) for field in fields(NewJob)},
+        state=JobState.PENDING,
+        version=1,
+        epoch=1,
+        done=0,
+        total=0,
+        result=b"",
+        created_ms=now_ms,
+        started_ms=0,
+        ended_ms=0,
+        refused=0,
+        failed=0,
+        lost=0,
+        compute_us=0,
+        failure=None,
+        posting=None,
+        per_cell=per_cell,
+        cells=cells,
+        now_ms=now_ms,
+    )
+
+
+def _empty_map(chunk_count: int) -> tuple[int, bytes]:
+    per_cell = -(-chunk_count // _MAX_CELLS)
+    return per_cell, bytes(-(-chunk_count // per_cell))
+
+
 def _pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
     return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
-def _record(tenant: str, job_id: str, fields: dict[str, bytes], **live: object) -> JobRecord:
+def _record(tenant: str, job_id: str, kept: dict[str, bytes], **live: object) -> JobRecord:
     def number(name: str) -> int:
-        return int(fields.get(name, 0))
+        return int(kept.get(name, 0))
 
     def text(name: str) -> str:
-        return fields.get(name, b"").decode()
+        return kept.get(name, b"").decode()
 
     state = JobState(text("state"))
     failure = None
@@ -355,20 +391,20 @@ def _record(tenant: str, job_id: str, fields: dict[str, bytes], **live: object) 
         tenant=tenant,
         queue=text("queue"),
         kernel=text("kernel"),
-        work=fields["work"],
+        work=kept["work"],
         chunk_count=number("n"),
         additive=bool(number("additive")),
         priority=number("priority"),
         max_attempts=number("max_attempts"),
         abacus=text("abacus"),
-        labels=json.loads(fields["labels"]),
+        labels=json.loads(kept["labels"]),
         initiated_by=text("initiated_by"),
         state=state,
         version=number("version"),
         epoch=number("epoch"),
         done=number("done"),
         total=number("total"),
-        result=fields.get("result", b""),
+        result=kept.get("result", b""),
         created_ms=number("created"),
         started_ms=number("started"),
         ended_ms=number("ended"),

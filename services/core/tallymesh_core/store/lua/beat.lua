@@ -67,7 +67,7 @@ for member in pairs(mine) do
     end
   end
 end
-for ref in pairs(woken) do emit(ref, 'ready', make_ready(ref)) end
+for ref in pairs(woken) do make_ready(ref) end
 
 local moved = {}
 for _, progress in ipairs(cmsgpack.unpack(ARGV[8])) do

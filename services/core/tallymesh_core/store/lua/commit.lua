@@ -161,7 +161,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         redis.call('HSET', key, 'result', result)
         finish(ref, job[1], 'SUCCEEDED', ms)
       else
-        emit(ref, 'ready', make_ready(ref))
+        make_ready(ref)
       end
     end
   end

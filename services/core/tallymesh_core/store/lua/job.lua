@@ -2,7 +2,8 @@
 -- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
 
 -- Tells everybody who tails the shard that a job changed: its new version, what happened, and what
--- that sort of event adds (the lane that has work now, or the epoch and the owners that have to stop).
+-- that sort of event adds (the lane that has chunks now and how many, or the epoch and the owners that
+-- have to stop).
 local function emit(ref, kind, extra)
   local version = redis.call('HINCRBY', P .. 'job:' .. ref, 'version', 1)
   redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*',
@@ -20,14 +21,17 @@ local function lane_of(queue, kernel)
   return P .. 'lane:' .. queue .. '/' .. kernel
 end
 
--- Puts a job among those that have chunks to lease. A woken job starts at its queue's virtual time,
--- so that it neither catches up on what it slept through nor waits for it.
+-- Puts a job among those that have chunks to lease, and tells who waits for such. A woken job starts
+-- at its queue's virtual time, so that it neither catches up on what it slept through nor waits.
 local function make_ready(ref)
-  local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass')
+  local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass', 'n', 'next', 'done')
   local virtual = tonumber(redis.call('HGET', P .. 'vtime', job[1]) or 0)
   local pass = math.max(tonumber(job[3] or 0), virtual)
   redis.call('ZADD', lane_of(job[1], job[2]), string.format('%.3f', pass), ref)
-  return job[1] .. '/' .. job[2]
+  local n = tonumber(job[4])
+  local leasable = redis.call('ZCARD', P .. 'again:' .. ref)
+    + math.max(0, (tonumber(job[6]) == n and n + 1 or n) - tonumber(job[5]))
+  emit(ref, 'ready', job[1] .. '/' .. job[2] .. ' ' .. string.format('%d', leasable))
 end
 
 -- Moves a job between the sets that list jobs by state.

@@ -20,7 +20,7 @@ for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', stamp, 
   else
     redis.call('ZREM', P .. 'delayed', ref)
   end
-  emit(ref, 'ready', make_ready(ref))
+  make_ready(ref)
 end
 local next_ = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')[2]
 return next_ and math.max(0, tonumber(next_) - ms) or -1

@@ -40,7 +40,7 @@ for _, uid in ipairs(gone) do
       fail_job(ref, 'RUNNING', ms, 'WORKERS_LOST', exhausted, '',
         string.format('the worker computing the chunk was lost more than %d times', budget))
     else
-      emit(ref, 'ready', make_ready(ref))
+      make_ready(ref)
     end
   end
   redis.call('DEL', P .. 'held:' .. uid, P .. 'calls:' .. uid, P .. 'owner:' .. uid)

@@ -17,6 +17,6 @@ for _, range in ipairs(cmsgpack.unpack(ARGV[2])) do
       taken = taken + 1
     end
   end
-  if taken > before then emit(ref, 'ready', make_ready(ref)) end
+  if taken > before then make_ready(ref) end
 end
 return taken

@@ -4,7 +4,7 @@
 -- ARGV     1 tenant, 2 job id, 3 request id or '', 4 hash of the request, 5 seconds for which a
 --          request id is remembered, 6 most unfinished jobs of the tenant on the shard,
 --          7 … the job's fields and values in turn (queue, kernel, n, … as jobs.py names them)
--- RETURNS  {code, job id}
+-- RETURNS  {code, job id, when in ms}
 --          code 0 accepted, 1 accepted before under this request id (job id is that job's),
 --          2 request id used with another request, 3 too many unfinished jobs
 local P = KEYS[1]
@@ -18,13 +18,13 @@ if request_id ~= '' then
   local seen = redis.call('GET', remembered)
   if seen then
     local hash, first = string.match(seen, '^(%S+) (%S+)$')
-    if hash == ARGV[4] then return {1, first} end
-    return {2, first}
+    if hash == ARGV[4] then return {1, first, 0} end
+    return {2, first, 0}
   end
 end
 local unfinished = redis.call('ZCARD', P .. 'state:' .. tenant .. ':PENDING')
   + redis.call('ZCARD', P .. 'state:' .. tenant .. ':RUNNING')
-if unfinished >= tonumber(ARGV[6]) then return {3, ''} end
+if unfinished >= tonumber(ARGV[6]) then return {3, '', 0} end
 
 local ref = tenant .. '/' .. id
 local ms = now()
@@ -35,5 +35,5 @@ redis.call('SADD', P .. 'tenants', tenant)
 if request_id ~= '' then
   redis.call('SET', remembered, ARGV[4] .. ' ' .. id, 'EX', ARGV[5])
 end
-emit(ref, 'ready', make_ready(ref))
-return {0, id}
+make_ready(ref)
+return {0, id, ms}
