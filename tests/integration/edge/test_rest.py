@@ -144,3 +144,9 @@ def test_pages_of_this_machine_may_call(edge: Edge) -> None:
     assert asked.status == answer.status == 200
     assert asked.headers["access-control-allow-origin"] == origin["origin"]
     assert answer.headers["access-control-allow-origin"] == origin["origin"]
+
+
+def test_a_stream_that_is_refused_has_the_status_of_its_error(edge: Edge) -> None:
+    status, answer = call(edge, "GET", "/v1/jobs/none:watch")
+    assert status == 404
+    assert_error(answer, 5, "NOT_FOUND", "jobs/none")
