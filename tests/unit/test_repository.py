@@ -14,9 +14,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("services", "clients/python/tallymesh")
-#: Set by the mesh for its own children, and no setting of a person's.
-INTERNAL: frozenset[str] = frozenset()
 
+#: A name that ends in an underscore is a prefix, or the start of a pattern.
+VARIABLE = re.compile(r"\bTALLYMESH_[A-Z_]*[A-Z]\b")
 LUA = sorted((ROOT / "services").rglob("*.lua"))
 
 
@@ -56,17 +56,17 @@ def wanted() -> Iterator[Requirement]:
 
 
 def settings_read() -> set[str]:
-    """The TALLYMESH_* variables that the sources name, or declare as a field of settings."""
-    names: set[str] = set()
+    """The TALLYMESH_* variables that are named, or declared as a field of settings."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    names: set[str] = set(VARIABLE.findall(compose))
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text()
-            # A name that ends in an underscore is a prefix, or the start of a pattern.
-            names |= set(re.findall(r"\bTALLYMESH_[A-Z_]*[A-Z]\b", source))
+            names |= set(VARIABLE.findall(source))
             for node in ast.walk(ast.parse(source)):
                 if isinstance(node, ast.ClassDef) and _is_settings(node):
                     names |= {f"TALLYMESH_{field}".upper() for field in _fields(node)}
-    return names - INTERNAL
+    return names
 
 
 def _is_settings(node: ast.ClassDef) -> bool:
