@@ -125,7 +125,7 @@ class Computer:
             orders: Where orders come from and reports go to.
             page: Shared with the worker.
             registry: The kernels.
-            memory_limit: Resident bytes beyond which the process ends after an order, to be
+            memory_limit: Resident bytes beyond which the process ends after some work, to be
                 replaced by a fresh one; 0 for no limit.
         """
         self._socket = orders
@@ -143,7 +143,8 @@ class Computer:
             frames.feed(data)
             for frame in frames:
                 self._obey(*frame)
-                if self._memory_limit and _resident_bytes() > self._memory_limit:
+                is_work = frame[0] not in (Order.JOB, Order.FORGET)
+                if is_work and self._memory_limit and _resident_bytes() > self._memory_limit:
                     return
 
     def _obey(self, order: int, *arguments: Any) -> None:

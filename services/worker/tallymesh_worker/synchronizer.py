@@ -1,9 +1,9 @@
 """Keeps a worker and the mesh of one mind, by Synchronize calls.
 
 One call is kept waiting at a gateway: it shows that the worker lives, and brings chunks and what to
-stop as soon as there is any. Results go at once, in calls of their own that also ask for more. What
-a call tells is kept until it is answered; a call without an answer is repeated as it was, at the
-next gateway, for as long as it takes.
+stop as soon as there is any. Results go at once, in calls that also ask for more. What a call tells
+is kept until it is answered; a call without an answer is repeated as it was, at the next gateway,
+for as long as it takes.
 """
 
 import asyncio
@@ -61,6 +61,7 @@ class _Call:
     request: dispatch_service_pb2.SynchronizeRequest
     parcel: Parcel
     waits: bool
+    failed: bool = False
     opened: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
 
@@ -135,7 +136,7 @@ class Synchronizer:
         await self._until(lambda: not self._outbox and not self._telling(), FAREWELL_SECONDS)
         self._abandon(list(self._calls.values()))
         with contextlib.suppress(grpc.aio.AioRpcError):
-            stub, request = self._stubs[self._gateway], self._request(Parcel(), [], waits=False)
+            stub, request = self._stubs[self._gateway], self._request(Parcel(), [])
             await stub.Synchronize(request, timeout=FAREWELL_SECONDS)
 
     async def close(self) -> None:
@@ -191,22 +192,28 @@ class Synchronizer:
         return sum(not call.waits for call in self._calls.values())
 
     def _wants_to_wait(self) -> bool:
-        waiting = [call for call in self._calls.values() if call.waits]
-        if not waiting:
+        waiting = sum(call.waits for call in self._calls.values())
+        if waiting == 0:
             return True
-        is_offering = any(call.request.capacity for call in waiting)
-        return len(waiting) < MAX_WAITING and not is_offering and self._foreman.room() > 0
+        return waiting < MAX_WAITING and not self._is_offering() and self._foreman.room() > 0
+
+    def _is_offering(self) -> bool:
+        return any(call.waits and call.request.capacity for call in self._calls.values())
 
     # One call.
 
     def _open(self, parcel: Parcel, progress: list[tuple[Span, float]], *, waits: bool) -> None:
-        request = self._request(parcel, progress, waits=waits)
+        request = self._request(parcel, progress)
+        # Where nothing else waits for chunks, what tells results waits for them: one call less.
+        waits = waits or (request.capacity > 0 and not self._is_offering())
+        if waits:
+            request.wait.FromMicroseconds(round(self._wait_seconds * 1e6))
         call = _Call(request, parcel, waits)
         self._calls[request.call_id] = call
         call.task = asyncio.create_task(self._make(call))
 
     def _request(
-        self, parcel: Parcel, progress: list[tuple[Span, float]], *, waits: bool
+        self, parcel: Parcel, progress: list[tuple[Span, float]]
     ) -> dispatch_service_pb2.SynchronizeRequest:
         calls = self._calls.values()
         offered = sum(call.request.capacity for call in calls)
@@ -216,7 +223,7 @@ class Synchronizer:
             parcel.spans(),
             *(call.parcel.spans() for call in calls),
         )
-        request = dispatch_service_pb2.SynchronizeRequest(
+        return dispatch_service_pb2.SynchronizeRequest(
             call_id=str(next(self._ids)),
             worker=self._worker,
             open_call_ids=self._calls,
@@ -232,9 +239,6 @@ class Synchronizer:
             known_jobs=self._jobs.names()[-MAX_KNOWN_JOBS:],
             draining=self._foreman.draining,
         )
-        if waits:
-            request.wait.FromMicroseconds(int(self._wait_seconds * 1e6))
-        return request
 
     async def _make(self, call: _Call) -> None:
         timeout = ANSWER_SECONDS + (self._wait_seconds if call.waits else 0.0)
@@ -250,19 +254,31 @@ class Synchronizer:
                     self._end(call)
                     self._lull_end = time.monotonic() + IMPATIENCE_SECONDS
                     return
-                self._lose(gateway, error)
-                delay = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+                self._lose(call, gateway, error)
+                await self._back_off(attempt)
             else:
                 self._end(call)
                 self._apply(call, answer)
                 return
 
+    async def _back_off(self, attempt: int) -> None:
+        """Waits before a call is repeated, ever longer, but not beyond a lost gateway's return."""
+        channel = self._channels[self._gateway]
+        delay = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            await asyncio.sleep(delay)  # it answers, but cannot serve
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await channel.channel_ready()
+
     def _end(self, call: _Call) -> None:
         del self._calls[call.request.call_id]
         self.wake()
 
-    def _lose(self, gateway: int, error: grpc.aio.AioRpcError) -> None:
+    def _lose(self, call: _Call, gateway: int, error: grpc.aio.AioRpcError) -> None:
+        call.failed = True
         if not self._lost:
             self._lost = True
             logger.warning(
@@ -273,7 +289,7 @@ class Synchronizer:
             self._gateway = (gateway + 1) % len(self._stubs)
 
     def _apply(self, call: _Call, answer: dispatch_service_pb2.SynchronizeResponse) -> None:
-        if self._lost:
+        if self._lost and not any(other.failed for other in self._calls.values()):
             self._lost = False
             logger.info("a gateway answers again", extra={"gateway": answer.answered_by})
         self._connected()

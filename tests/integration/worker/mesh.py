@@ -1,9 +1,9 @@
-"""A gateway of tests' own: gives chunks of a few jobs, keeps books, and misbehaves when told."""
+"""A gateway of the tests' own: gives chunks, keeps the books, and misbehaves when told."""
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1 import dispatch_service_pb2_grpc, work_pb2
 
-Context = grpc.aio.ServicerContext[pb.SynchronizeRequest, pb.SynchronizeResponse]
+ALL_CHUNKS = 1 << 31
 
 
 @dataclass
@@ -23,65 +23,81 @@ class FakeJob:
     name: str
     work: work_pb2.Work
     chunk_count: int
-    waiting: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges to be given, as first and end."""
-    counted: Counter[int] = field(default_factory=Counter)
-    """How often a result came for each chunk, repeats of a call aside."""
+    waiting: list[tuple[int, int]] = field(default_factory=list)  # as first and end
+    again: bool = True  # what is handed back is given again
+    counted: Counter[int] = field(default_factory=Counter)  # by chunk; repeated calls aside
     sums: dict[int, int] = field(default_factory=dict)
     partials: dict[int, work_pb2.Result] = field(default_factory=dict)
     result: work_pb2.Result | None = None
     failures: list[pb.ChunkFailure] = field(default_factory=list)
-    returned: list[pb.ChunkRange] = field(default_factory=list)
-    progress: dict[int, list[float]] = field(default_factory=dict)
-    keeps_returned: bool = False
-    """Does not give again what was handed back."""
+    returned: list[int] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
         return len(self.counted) == self.chunk_count
 
-    def returned_chunks(self) -> list[int]:
-        return [i for r in self.returned for i in range(r.first, r.first + r.count)]
+    @property
+    def counted_once(self) -> bool:
+        return self.counted == Counter(range(self.chunk_count))
+
+    @property
+    def failed_chunks(self) -> list[int]:
+        return sorted(failure.chunk.first for failure in self.failures)
 
 
 class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
-    """Answers Synchronize as the contract says, for one worker."""
+    """Answers Synchronize as the contract says, to one worker."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, FakeJob] = {}
         self.requests: list[pb.SynchronizeRequest] = []
-        self.answers: dict[str, pb.SynchronizeResponse] = {}
-        self.deaf = False
-        """Answers UNAVAILABLE without having done anything."""
-        self.lost_answers = 0
-        """So many next calls with results are done and answered UNAVAILABLE."""
+        self.deaf = False  # answers UNAVAILABLE and does nothing
+        self.lost_answers = 0  # so many calls with results are done, and answered UNAVAILABLE
         self.drain = False
+        self._answers: dict[str, pb.SynchronizeResponse] = {}
         self._stops: list[pb.ChunkRange] = []
         self._changed = asyncio.Event()
 
-    def add(self, name: str, work: work_pb2.Work, chunks: int) -> FakeJob:
-        job = FakeJob(name, work, chunks, [(0, chunks)])
+    @property
+    def last(self) -> pb.SynchronizeRequest:
+        return self.requests[-1]
+
+    def add(
+        self, name: str, work: work_pb2.Work, chunks: int = 1, *, again: bool = True
+    ) -> FakeJob:
+        job = FakeJob(name, work, chunks, [(0, chunks)], again)
         self.jobs[name] = job
         self.wake()
         return job
 
-    def stop(self, name: str, first: int = 0, count: int = 1 << 31, attempt: int = 0) -> None:
-        self._stops.append(
-            pb.ChunkRange(job=name, epoch=1, first=first, count=count, attempt=attempt)
-        )
+    def stop(self, job: FakeJob, first: int = 0, count: int = ALL_CHUNKS) -> None:
+        self._stops.append(pb.ChunkRange(job=job.name, epoch=1, first=first, count=count))
         self.wake()
 
     def wake(self) -> None:
         self._changed.set()
 
+    def held(self) -> list[tuple[str, int]]:
+        """The chunks that the last call says are held, without those that it hands in or back."""
+        last = self.last
+        over = [
+            *(one.chunks for one in last.results),
+            *(one.chunk for one in last.failures),
+            *last.returned,
+        ]
+        return sorted(_chunks(last.held) - _chunks(over))
+
     async def Synchronize(
-        self, request: pb.SynchronizeRequest, context: Context
+        self,
+        request: pb.SynchronizeRequest,
+        context: grpc.aio.ServicerContext[pb.SynchronizeRequest, pb.SynchronizeResponse],
     ) -> pb.SynchronizeResponse:
         self.requests.append(request)
         if self.deaf:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "deaf")
-        if request.call_id in self.answers:
-            return self.answers[request.call_id]
+        if request.call_id in self._answers:
+            return self._answers[request.call_id]
         self._take_in(request)
         answer = pb.SynchronizeResponse(answered_by="fake", drain=self.drain)
         loop = asyncio.get_running_loop()
@@ -90,7 +106,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
-        self.answers[request.call_id] = answer
+        self._answers[request.call_id] = answer
         if self.lost_answers and request.results:
             self.lost_answers -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
@@ -98,8 +114,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
 
     def _take_in(self, request: pb.SynchronizeRequest) -> None:
         for result in request.results:
-            job = self.jobs[result.chunks.job]
-            first = result.chunks.first
+            job, first = self.jobs[result.chunks.job], result.chunks.first
             if result.HasField("result"):
                 job.result = result.result
             job.sums.update(enumerate(result.sums, first))
@@ -109,24 +124,23 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         for failure in request.failures:
             self.jobs[failure.chunk.job].failures.append(failure)
         for returned in request.returned:
-            job = self.jobs[returned.job]
-            job.returned.append(returned)
-            if not (job.keeps_returned or request.draining):
-                job.waiting.append((returned.first, returned.first + returned.count))
+            job, end = self.jobs[returned.job], returned.first + returned.count
+            job.returned += range(returned.first, end)
+            if job.again and not request.draining:
+                job.waiting.append((returned.first, end))
         for progress in request.progress:
-            job = self.jobs[progress.chunk.job]
-            job.progress.setdefault(progress.chunk.first, []).append(progress.fraction)
+            self.jobs[progress.chunk.job].progress.append(progress.fraction)
 
     def _give(self, request: pb.SynchronizeRequest, answer: pb.SynchronizeResponse) -> bool:
         capacity = request.capacity
         for job in self.jobs.values():
             while capacity and job.waiting:
                 first, end = job.waiting.pop(0)
-                taken = min(end, first + capacity)
-                if taken < end:
-                    job.waiting.insert(0, (taken, end))
-                capacity -= taken - first
-                self._assign(job, first, taken - first, request, answer)
+                count = min(end - first, capacity)
+                if first + count < end:
+                    job.waiting.insert(0, (first + count, end))
+                capacity -= count
+                self._assign(job, first, count, request, answer)
         answer.stop.extend(self._stops)
         self._stops.clear()
         return bool(answer.assignments or answer.stop or self.drain)
@@ -138,13 +152,17 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         count: int,
         request: pb.SynchronizeRequest,
         answer: pb.SynchronizeResponse,
-        attempt: int = 1,
     ) -> None:
-        chunks = pb.ChunkRange(job=job.name, epoch=1, first=first, count=count, attempt=attempt)
-        partials = list(job.partials.values()) if first == job.chunk_count else []
-        answer.assignments.add(chunks=chunks, partials=partials)
+        answer.assignments.add(
+            chunks=pb.ChunkRange(job=job.name, epoch=1, first=first, count=count, attempt=1),
+            partials=job.partials.values() if first == job.chunk_count else [],
+        )
         if job.name not in request.known_jobs and job.name not in [w.job for w in answer.works]:
             answer.works.add(job=job.name, work=job.work, chunk_count=job.chunk_count)
+
+
+def _chunks(ranges: Iterable[pb.ChunkRange]) -> set[tuple[str, int]]:
+    return {(one.job, index) for one in ranges for index in range(one.first, one.first + one.count)}
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,102 @@
+"""What is not wanted any more stops, and so does a worker."""
+
+import asyncio
+import time
+from typing import Any
+
+from tests.harness.polling import eventually
+from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
+from tests.integration.worker.mesh import FakeGateway, simulate
+
+
+async def test_a_chunk_that_ignores_cancel_is_gone_in_half_a_second(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    await eventually(lambda: len(compute_processes()) == 2)
+    before = compute_processes()
+    job = gateway.add("job", simulate(60, busy=True, ignore_cancel=True))
+    await eventually(lambda: busiest(before).cpu_times().user > 0.2)
+    victim = busiest(before)
+    stopped = time.monotonic()
+    gateway.stop(job)
+    await eventually(lambda: not victim.is_running(), interval=0.005)
+    assert time.monotonic() - stopped < 0.5
+    after = gateway.add("after", simulate())
+    await eventually(lambda: after.done and gateway.held() == [])
+    assert not job.counted
+    assert not job.failures
+
+
+async def test_a_cooperative_chunk_leaves_its_process_alive(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    await eventually(lambda: len(compute_processes()) == 2)
+    before = compute_processes()
+    job = gateway.add("job", simulate(60))
+    await eventually(lambda: gateway.held() == [("job", 0)])
+    gateway.stop(job)
+    after = gateway.add("after", simulate())
+    await eventually(lambda: after.done and gateway.held() == [])
+    assert compute_processes() == before
+    assert not job.counted
+    assert not job.failures
+
+
+async def test_a_stop_of_some_chunks_leaves_the_others(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    job = gateway.add("job", simulate(0.02), 8)
+    await eventually(gateway.held)
+    gateway.stop(job, first=5, count=2)
+    await eventually(lambda: gateway.held() == [])
+    assert set(job.counted) == {0, 1, 2, 3, 4, 7}
+
+
+async def test_draining_ends_what_runs_and_hands_the_rest_back(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1, drain_grace=5)
+    job = gateway.add("job", simulate(0.4), 4)
+    await eventually(gateway.held)
+    worker.stop.set()
+    await asyncio.wait_for(worker.task, 3)
+    assert set(job.counted) == {0}
+    assert set(job.returned) == {1, 2, 3}
+    assert job.failures == []
+    assert gateway.last.draining
+    assert gateway.held() == []
+
+
+async def test_after_the_grace_running_chunks_are_handed_back_too(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1, drain_grace=0.1)
+    job = gateway.add("job", simulate(60))
+    await eventually(gateway.held)
+    worker.stop.set()
+    await asyncio.wait_for(worker.task, 3)
+    assert job.returned == [0]
+    assert gateway.last.draining
+    assert gateway.held() == []
+
+
+async def test_the_mesh_can_make_a_worker_leave(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1)
+    gateway.drain = True
+    gateway.wake()
+    await asyncio.wait_for(worker.task, 3)
+    assert gateway.last.draining
+
+
+async def test_a_worker_leaves_though_no_gateway_answers(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker: Any = await start_worker(slots=1)
+    gateway.deaf = True
+    worker.stop.set()
+    await asyncio.wait_for(worker.task, 5)
