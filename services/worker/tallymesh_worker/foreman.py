@@ -243,22 +243,18 @@ class Foreman:
             job = self._job(self._waiting[0])
             duration = self._duration(job)
             waiting = sum(span.count for span in self._waiting)
-            if duration is None:
-                # An even share for each idle process; none for one that is busy with who knows
-                # what. A process of unknown load counts as idle by its load, so that is not asked.
-                idle = [process for process in loads if process.idle]
-                if not idle:
-                    return
+            idle = [process for process in loads if process.idle]
+            if job.duration is None and idle:
+                # Who knows how long they are: an even share for each, to be shared out again.
                 process = idle[0]
                 size = math.ceil(waiting / len(idle))
-            elif loads[process] > BATCH_SECONDS:
+            elif duration is None or loads[process] > BATCH_SECONDS:
                 return
             else:
                 # Batches shrink as work runs out, so that all processes end together.
                 share = math.ceil(waiting / (2 * len(loads)))
-                smallest, largest = (
-                    int(seconds / duration) for seconds in (WORTHWHILE_SECONDS, BATCH_SECONDS)
-                )
+                smallest = int(WORTHWHILE_SECONDS / duration)
+                largest = int(BATCH_SECONDS / duration)
                 size = max(1, min(max(share, smallest), largest))
             span, rest = self._waiting.popleft().split(size)
             if rest:

@@ -46,7 +46,6 @@ class Pool:
         self._active: list[ComputeProcess] = []
         self._spares: list[ComputeProcess] = []
         self._leaving: set[ComputeProcess] = set()
-        self._restart: asyncio.TimerHandle | None = None
         self._complete = asyncio.Event()
         self._closing = False
 
@@ -67,8 +66,6 @@ class Pool:
     async def close(self) -> None:
         """Kills all processes and waits until none is left."""
         self._closing = True
-        if self._restart:
-            self._restart.cancel()
         everyone = [*self._loading, *self._active, *self._spares, *self._leaving]
         await asyncio.gather(*(process.close() for process in everyone))
 
@@ -112,16 +109,16 @@ class Pool:
 
     def gone(self, process: ComputeProcess) -> None:
         """Puts the spare into the place of a process that is no more, or as good as that."""
-        if process in self._loading:
-            self._loading.discard(process)
-            if not self._closing:
-                logger.error("a compute process did not start", extra={"pid": process.pid})
-                self._restart = asyncio.get_running_loop().call_later(RESTART_SECONDS, self._fill)
-            return
+        was_loading = process in self._loading
+        self._loading.discard(process)
         for group in (self._active, self._spares):
             if process in group:
                 group.remove(process)
         if self._closing:
+            return
+        if was_loading:
+            logger.error("a compute process did not start", extra={"pid": process.pid})
+            asyncio.get_running_loop().call_later(RESTART_SECONDS, self._fill)
             return
         self._leaving = {other for other in self._leaving if not other.over} | {process}
         self.replaced += 1
@@ -138,6 +135,8 @@ class Pool:
         self._listener.available([])
 
     def _fill(self) -> None:
+        if self._closing:
+            return
         alive = len(self._loading) + len(self._active) + len(self._spares)
         for _ in range(self.slots + 1 - alive):
             self._loading.add(ComputeProcess(self, self._listener, self._memory_limit))

@@ -149,7 +149,7 @@ class ComputeProcess:
             # Executed afresh, never forked from a process with threads and channels; in a group
             # of its own, so that Ctrl-C passes it by and what it starts can be ended with it.
             self._popen = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "tallymesh_worker.child", *arguments],
+                [sys.executable, "-P", "-m", "tallymesh_worker.child", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__,
                 pass_fds=(theirs.fileno(), page),

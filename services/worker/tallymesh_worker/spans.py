@@ -25,7 +25,7 @@ class Span:
     attempt: int
     first: int
     count: int
-    partials: tuple[bytes, ...] = field(default=(), repr=False)
+    partials: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(cls, chunks: dispatch_service_pb2.ChunkRange, partials: tuple[bytes, ...] = ()) -> Self:

@@ -39,8 +39,10 @@ MAX_WAITING: Final = 2
 # After chunks have come, the next waiting call is held off for so long: quick results come by then
 # and go with it.
 LULL_SECONDS: Final = 0.003
-# A waiting call that is answered sooner with no chunk did not wait; the next one is held off.
+# A waiting call that is answered sooner, and with nothing, has not waited. After a few of these in a
+# row the gateway seems not to let calls wait, and is called less often.
 QUICK_SECONDS: Final = 0.02
+MAX_QUICK_ANSWERS: Final = 3
 IMPATIENCE_SECONDS: Final = 0.1
 # Time between calls that tell of progress only.
 PROGRESS_SECONDS: Final = 0.25
@@ -110,6 +112,7 @@ class Synchronizer:
         self._calls: dict[str, _Call] = {}
         self._wait_seconds = WAIT_SECONDS
         self._lull_end = 0.0
+        self._quick_answers = 0
         self._progress_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -304,8 +307,10 @@ class Synchronizer:
         else:
             if call.request.capacity:
                 self._foreman.find_nothing()
-            is_quick = call.waits and now - call.opened < QUICK_SECONDS
-            self._lull_end = now + IMPATIENCE_SECONDS if is_quick else 0.0
+            is_quick = call.waits and not answer.stop and now - call.opened < QUICK_SECONDS
+            self._quick_answers = self._quick_answers + 1 if is_quick else 0
+            is_impatient = self._quick_answers > MAX_QUICK_ANSWERS
+            self._lull_end = now + IMPATIENCE_SECONDS if is_impatient else 0.0
         again = answer.call_again_after.ToMicroseconds() / 1e6
         self._wait_seconds = min(WAIT_SECONDS, again) if again > 0 else WAIT_SECONDS
 
