@@ -26,7 +26,7 @@ from tallymesh_core.rpc.server import (
     stop_on_signals,
 )
 from tallymesh_core.store.connection import Store, StoreMismatch
-from tallymesh_core.store.events import Interrupted, tail
+from tallymesh_core.store.events import tail
 from tallymesh_core.store.inspection import Inspection
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
@@ -76,14 +76,22 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     fleet = Fleet(leases)
     answers = Answers(settings.node, kernels, fleet)
     watches = Watches(jobs, answers, settings.node)
-    dispatcher = Dispatcher(jobs, leases, settings.node)
+    dispatcher = Dispatcher(jobs, leases, settings.node, on_commit=watches.touch)
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
     report = HealthReport(SERVED)
 
     server = create_server(settings.node)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(
-        JobService(jobs, watches, dispatcher, answers, kernels, settings.node), server
+        JobService(
+            jobs=jobs,
+            watches=watches,
+            dispatcher=dispatcher,
+            replies=answers,
+            kernels=kernels,
+            node=settings.node,
+        ),
+        server,
     )
     dispatch_service_pb2_grpc.add_DispatchServiceServicer_to_server(
         DispatchService(dispatcher), server
@@ -96,10 +104,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
         async for events in tail(store, shard):
             watches.notice(events)
             dispatcher.notice(events)
-            if isinstance(events, Interrupted) or any(e.kind == "ended" for e in events):
-                keeper.notice_posting()
-            if isinstance(events, Interrupted) or any(e.kind == "retrying" for e in events):
-                keeper.notice_retry()
+            keeper.notice(events)
 
     async def close_streams() -> None:
         await stop.wait()

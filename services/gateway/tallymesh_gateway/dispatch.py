@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tallymesh.v1 import dispatch_service_pb2 as pb
@@ -39,8 +40,25 @@ class _Waiting:
 class Dispatcher:
     """Answers the calls of workers."""
 
-    def __init__(self, jobs: JobStore, leases: LeaseStore, node: str) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        leases: LeaseStore,
+        node: str,
+        on_commit: Callable[[str, bool], None],
+    ) -> None:
+        """Begins with no call waiting.
+
+        Args:
+            jobs: The jobs.
+            leases: The leases.
+            node: Name of this gateway.
+            on_commit: Told at once, before the store's events are: the ref of a job in which
+                chunks counted, and whether it has ended.
+        """
         self._jobs = jobs
+        self._on_commit = on_commit
+        self._woken_for: set[str] = set()
         self._leases = leases
         self._node = node
         self._waiting: dict[_Waiting, None] = {}
@@ -50,16 +68,17 @@ class Dispatcher:
     def notice(self, events: list[JobChanged] | Interrupted) -> None:
         """Wakes the calls that have something to say now."""
         if isinstance(events, Interrupted):
+            self._woken_for.clear()
             for waiting in self._waiting:
                 waiting.woken.set()
             return
         for event in events:
-            if event.kind == "ready":
+            if event.kind == "ready" and not self._foreseen(event):
                 lane, leasable = event.extra.rsplit(" ", 1)
                 self._wake(lane, int(leasable))
-        ended = {event.ref: event.extra.split(" ") for event in events if event.kind == "ended"}
+        ended = {event.ref: event.extra.split() for event in events if event.kind == "ended"}
         for waiting in self._waiting:
-            for ref, (epoch, *owners) in ended.items():
+            for ref, (epoch, _, *owners) in ended.items():
                 if waiting.uid in owners:
                     waiting.stop.append(
                         pb.ChunkRange(job=ref, epoch=int(epoch), first=0, count=_ALL_CHUNKS)
@@ -141,7 +160,7 @@ class Dispatcher:
         returned = [_span(one) for one in request.returned]
         results = [_results(one) for one in request.results]
         # Asked for together, they travel to the store together, and run in this order.
-        (answer.accepted, answer.refused), _, _, stop, spans = await asyncio.gather(
+        committed, _, _, stop, spans = await asyncio.gather(
             self._leases.commit(worker.uid, worker.name, results),
             self._leases.fail(worker.uid, worker.name, failures),
             self._leases.give_back(worker.uid, returned),
@@ -157,6 +176,9 @@ class Dispatcher:
             ),
             self._lease(request, waiting),
         )
+        answer.accepted, answer.refused = committed.accepted, committed.refused
+        for ref, ended in committed.changed.items():
+            self._on_commit(ref, ended)
         over = [
             *(one.span for one in results),
             *(one.span for one in failures),
@@ -190,8 +212,19 @@ class Dispatcher:
                 answer.works.append(work)
 
     def expect(self, record: JobRecord) -> None:
-        """Takes note of a job accepted here: its work is likely to be asked for next."""
-        self._keep(f"{record.tenant}/{record.id}", record.work, record.chunk_count)
+        """Takes note of a job accepted here: workers wait for it, and will ask for its work."""
+        ref = f"{record.tenant}/{record.id}"
+        self._keep(ref, record.work, record.chunk_count)
+        if record.version == 1:
+            self._woken_for.add(ref)
+            self._wake(f"{record.queue}/{record.kernel}", record.chunk_count)
+
+    def _foreseen(self, event: JobChanged) -> bool:
+        """Tells whether calls were woken for an event before it was heard of."""
+        if event.version > 1 or event.ref not in self._woken_for:
+            return False
+        self._woken_for.discard(event.ref)
+        return True
 
     async def _work(self, ref: str) -> pb.JobWork:
         if ref in self._works:

@@ -5,6 +5,7 @@ that two do.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,6 +17,7 @@ from tallymesh.v1 import abacus_service_pb2, abacus_service_pb2_grpc
 from tallymesh_core.domain.errors import DomainError, InvalidField, NotFound, StoreUnavailable
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.rpc.status import from_rpc_error
+from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway.answers import Answers
@@ -44,13 +46,16 @@ class Keeper:
         self._posting = asyncio.Event()
         self._retrying = asyncio.Event()
 
-    def notice_posting(self) -> None:
-        """A job with an abacus has succeeded: its total is to be entered now."""
-        self._posting.set()
-
-    def notice_retry(self) -> None:
-        """A chunk waits to be tried again: its time is to be looked up now."""
-        self._retrying.set()
+    def notice(self, events: list[JobChanged] | Interrupted) -> None:
+        """Takes note of what the store tells: a total to be posted, a chunk to be tried again."""
+        if isinstance(events, Interrupted):
+            self._posting.set()
+            self._retrying.set()
+            return
+        if any(event.kind == "ended" and event.extra.split()[1] == "1" for event in events):
+            self._posting.set()
+        if any(event.kind == "retrying" for event in events):
+            self._retrying.set()
 
     async def run(self) -> None:
         """Runs all tasks until cancelled."""
@@ -120,7 +125,6 @@ async def _survive(task: Callable[[], Awaitable[Answer]]) -> Answer | None:
 
 
 async def _sleep_or(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -40,6 +40,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def __init__(
         self,
+        *,
         jobs: JobStore,
         watches: Watches,
         dispatcher: Dispatcher,
@@ -84,6 +85,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 for record in page
             ],
             next_page_token=names.page_token(cursor, wanted.text) if cursor else "",
+            answered_by=self._node,
         )
 
     async def WatchJob(
@@ -125,6 +127,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return job_service_pb2.ListChunksResponse(
             chunks=[answers.chunk(request.parent, record) for record in chunks],
             next_page_token=names.page_token(str(following), job_id) if following < total else "",
+            answered_by=self._node,
         )
 
     async def _submit(

@@ -62,6 +62,13 @@ class Watches:
                 if event.kind == "ended":
                     watched.ended.set()
 
+    def touch(self, ref: str, ended: bool) -> None:
+        """Takes note that a job has changed, before the store's events tell it."""
+        if watched := self._watches.get(ref):
+            watched.changed.set()
+            if ended:
+                watched.ended.set()
+
     def close(self) -> None:
         """Ends all watches, so that their clients go on at another gateway."""
         self._closing = True

@@ -83,7 +83,7 @@ async def test_one_never_used_is_zero(node: Node) -> None:
 
 async def test_every_answer_names_the_node(node: Node) -> None:
     call = node.stub.GetSum(pb.GetSumRequest(name=VISITORS))
-    metadata = dict(await call.initial_metadata())
+    metadata = dict(await call.trailing_metadata())
     assert metadata["tallymesh-node"] == "abacus-1"
     assert metadata["tallymesh-request-id"]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -38,10 +39,10 @@ class Worker:
     name: str = "w1"
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: list[pb.ChunkRange] = field(default_factory=list)
-    calls: itertools.count = field(default_factory=itertools.count)
+    calls: itertools.count[int] = field(default_factory=itertools.count)
 
     async def call(
-        self, *, capacity: int = 0, wait: float = 0, **said: object
+        self, *, capacity: int = 0, wait: float = 0, **said: Any
     ) -> pb.SynchronizeResponse:
         """One call; what is assigned is noted as held."""
         held = said.pop("held", self.held)
@@ -60,7 +61,7 @@ class Worker:
         self.held += [one.chunks for one in answer.assignments]
         return answer
 
-    async def finish(self, **said: object) -> pb.SynchronizeResponse:
+    async def finish(self, **said: Any) -> pb.SynchronizeResponse:
         """Hands in 1 for each chunk held."""
         results = [
             pb.ChunkResults(chunks=one, sums=[1] * one.count, compute_micros=[1000] * one.count)

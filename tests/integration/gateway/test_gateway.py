@@ -1,6 +1,7 @@
 """The gateway's services as their callers see them, on a real store."""
 
 import asyncio
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -18,14 +19,15 @@ from tests.integration.gateway.conftest import Gateway, Worker, running_gateway
 Job = job_pb2.Job
 
 
-def simulate(chunks: int = 1, **fields: object) -> Job:
+def simulate(chunks: int = 1, **fields: Any) -> Job:
     return Job(work=work_pb2.Work(simulate=work_pb2.Simulate()), chunk_count=chunks, **fields)
 
 
 def facts(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
-    details = rpc_status.from_call(error).details
-    assert any(detail.Unpack(info) for detail in details)
+    details = rpc_status.from_call(cast(grpc.Call, error))
+    assert details is not None
+    assert any(detail.Unpack(info) for detail in details.details)
     return info
 
 
@@ -197,7 +199,9 @@ async def test_jobs_are_listed_by_filter_and_page(gateway: Gateway) -> None:
     )
     assert {job.queue for job in [*first.jobs, *rest.jobs]} == {"q0"}
     assert len(rest.jobs) == 1
-    (one,) = (await gateway.jobs.ListJobs(pb.ListJobsRequest(labels=["n=3"], view=2))).jobs
+    (one,) = (
+        await gateway.jobs.ListJobs(pb.ListJobsRequest(labels=["n=3"], view=pb.JOB_VIEW_FULL))
+    ).jobs
     assert one.work.HasField("simulate")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.jobs.ListJobs(pb.ListJobsRequest(page_token=first.next_page_token))
@@ -310,7 +314,7 @@ async def test_health_and_store_tell_the_truth(gateway: Gateway, worker: Worker)
     call = gateway.mesh.WhoAmI(mesh.WhoAmIRequest(), metadata=(("x-request-id", "mine"),))
     who = await call
     assert (who.answered_by, who.tenant, who.request_id) == ("gateway-1", "default", "mine")
-    metadata = dict(await call.initial_metadata())
+    metadata = dict(await call.trailing_metadata())
     assert metadata["tallymesh-node"] == "gateway-1"
     assert metadata["tallymesh-request-id"] == "mine"
 

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ class Scheduler:
     store: Store
     jobs: JobStore
     leases: LeaseStore
-    calls: count = field(default_factory=count)
+    calls: count[int] = field(default_factory=count)
 
-    async def submit(self, **changes: object) -> str:
+    async def submit(self, **changes: Any) -> str:
         return "default/" + (await self.jobs.submit(replace(ADDITIVE, **changes))).id
 
     async def beat(
@@ -41,7 +42,7 @@ class Scheduler:
         uid: str,
         held: list[ChunkSpan] | None = None,
         open_calls: tuple[str, ...] = (),
-        **more,
+        **more: Any,
     ) -> list[ChunkSpan]:
         return await self.leases.beat(
             uid,
@@ -65,14 +66,15 @@ class Scheduler:
         return await self.lease(uid, capacity)
 
     async def commit(
-        self, uid: str, span: ChunkSpan, value: int = 1, **form: object
+        self, uid: str, span: ChunkSpan, value: int = 1, **form: Any
     ) -> tuple[int, int]:
         result = SpanResults(
             span,
-            **({"sums": (value,) * span.count} | form),
             micros=(1000,) * span.count,
+            **({"sums": (value,) * span.count} | form),
         )
-        return await self.leases.commit(uid, f"name-{uid}", [result])
+        committed = await self.leases.commit(uid, f"name-{uid}", [result])
+        return committed.accepted, committed.refused
 
     async def fail(self, uid: str, span: ChunkSpan, reason: str = "CHUNK_FAILED") -> int:
         one = ChunkFailure(replace(span, count=1), reason, "broken")

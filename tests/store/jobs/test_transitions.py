@@ -39,9 +39,9 @@ async def test_job_runs_from_submit_to_its_total(scheduler: Scheduler) -> None:
 
 async def test_submitting_costs_the_same_for_a_million_chunks(scheduler: Scheduler) -> None:
     async def keys_of(chunk_count: int) -> int:
-        before = await scheduler.store.client.dbsize()
+        before = int(await scheduler.store.client.dbsize())
         await scheduler.submit(chunk_count=chunk_count)
-        return await scheduler.store.client.dbsize() - before
+        return int(await scheduler.store.client.dbsize()) - before
 
     await scheduler.submit()
     assert await keys_of(1_000_000) == await keys_of(1)
@@ -250,6 +250,7 @@ async def test_totals_are_exact_to_64_bits_and_never_beyond(scheduler: Scheduler
         await scheduler.commit("w1", span, big)
     job = await scheduler.job(ref)
     assert job.state is JobState.FAILED
+    assert job.failure is not None
     assert "64 bits" in job.failure.message
 
 
@@ -309,7 +310,7 @@ async def test_chunks_tell_who_did_what(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=20)
     await scheduler.take("w1", 8)
     await scheduler.commit("w1", ChunkSpan(ref, 1, 3, 3, 1))
-    chunks, total = await scheduler.jobs.chunks(*ref.split("/"), 2, 10)
+    chunks, total = await scheduler.jobs.chunks("default", ref.split("/")[1], 2, 10)
     assert total == 20
     assert [chunk.index for chunk in chunks] == list(range(2, 12))
     assert [chunk.state for chunk in chunks] == (
@@ -320,8 +321,9 @@ async def test_chunks_tell_who_did_what(scheduler: Scheduler) -> None:
     )
     assert {chunk.worker for chunk in chunks[:6]} == {"name-w1"}
     done = chunks[1]
-    assert done.leased_ms <= done.committed_ms
-    assert done.started_ms <= done.committed_ms
+    assert done.committed_ms is not None
+    assert (done.leased_ms or 0) <= done.committed_ms
+    assert (done.started_ms or 0) <= done.committed_ms
 
 
 async def test_list_is_newest_first_and_pages(scheduler: Scheduler) -> None:
@@ -366,6 +368,7 @@ async def test_chunk_that_loses_every_worker_fails_its_job(scheduler: Scheduler)
         await lose(scheduler, f"w{i}")
     job = await scheduler.job(ref)
     assert job.state is JobState.FAILED
+    assert job.failure is not None
     assert job.failure.reason == "WORKERS_LOST"
 
 
@@ -402,6 +405,7 @@ async def test_total_for_an_abacus_goes_to_the_outbox_once(scheduler: Scheduler)
     await scheduler.jobs.note_posted(*ref.split("/"), amount="1", total="5")
     await scheduler.jobs.note_posted(*ref.split("/"), amount="1", total="6")
     posting = (await scheduler.job(ref)).posting
+    assert posting is not None
     assert (posting.sum, posting.error) == ("5", "")
     assert posting.posted_ms
     assert await scheduler.jobs.outbox(10) == []

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tallymesh.v1 import job_pb2 as tallymesh_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xb1\x05\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunksb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"a\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xb1\x05\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,8 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=jobs/*}:cancel:\001*'
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/{parent=jobs/*}/chunks'
-  _globals['_JOBVIEW']._serialized_start=974
-  _globals['_JOBVIEW']._serialized_end=1048
+  _globals['_JOBVIEW']._serialized_start=1016
+  _globals['_JOBVIEW']._serialized_end=1090
   _globals['_CREATEJOBREQUEST']._serialized_start=168
   _globals['_CREATEJOBREQUEST']._serialized_end=244
   _globals['_GETJOBREQUEST']._serialized_start=246
@@ -70,17 +70,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQUEST']._serialized_start=284
   _globals['_LISTJOBSREQUEST']._serialized_end=574
   _globals['_LISTJOBSRESPONSE']._serialized_start=576
-  _globals['_LISTJOBSRESPONSE']._serialized_end=652
-  _globals['_WATCHJOBREQUEST']._serialized_start=654
-  _globals['_WATCHJOBREQUEST']._serialized_end=691
-  _globals['_RUNJOBREQUEST']._serialized_start=693
-  _globals['_RUNJOBREQUEST']._serialized_end=766
-  _globals['_CANCELJOBREQUEST']._serialized_start=768
-  _globals['_CANCELJOBREQUEST']._serialized_end=806
-  _globals['_LISTCHUNKSREQUEST']._serialized_start=808
-  _globals['_LISTCHUNKSREQUEST']._serialized_end=888
-  _globals['_LISTCHUNKSRESPONSE']._serialized_start=890
-  _globals['_LISTCHUNKSRESPONSE']._serialized_end=972
-  _globals['_JOBSERVICE']._serialized_start=1051
-  _globals['_JOBSERVICE']._serialized_end=1740
+  _globals['_LISTJOBSRESPONSE']._serialized_end=673
+  _globals['_WATCHJOBREQUEST']._serialized_start=675
+  _globals['_WATCHJOBREQUEST']._serialized_end=712
+  _globals['_RUNJOBREQUEST']._serialized_start=714
+  _globals['_RUNJOBREQUEST']._serialized_end=787
+  _globals['_CANCELJOBREQUEST']._serialized_start=789
+  _globals['_CANCELJOBREQUEST']._serialized_end=827
+  _globals['_LISTCHUNKSREQUEST']._serialized_start=829
+  _globals['_LISTCHUNKSREQUEST']._serialized_end=909
+  _globals['_LISTCHUNKSRESPONSE']._serialized_start=911
+  _globals['_LISTCHUNKSRESPONSE']._serialized_end=1014
+  _globals['_JOBSERVICE']._serialized_start=1093
+  _globals['_JOBSERVICE']._serialized_end=1782
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 """Who is calling: what the interceptors know of a call, for the code that answers it."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -12,13 +13,18 @@ class Caller:
         request_id: Id under which the call stands in the logs.
         tenant: Whose jobs and abaci the call sees.
         principal: Who calls.
-        peer: The caller's address, as far as it can be told.
+        find_peer: Finds the caller's address; few calls ask for it, and it is not cheap.
     """
 
     request_id: str
+    find_peer: Callable[[], str]
     tenant: str = "default"
     principal: str = "anonymous"
-    peer: str = ""
+
+    @property
+    def peer(self) -> str:
+        """The caller's address, as far as it can be told."""
+        return self.find_peer()
 
 
 _current: ContextVar[Caller] = ContextVar("caller")

@@ -44,6 +44,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, node: str) -> None:
         self._node = node
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -52,98 +53,107 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wraps the handler of a call."""
-        handler = await continuation(handler_call_details)
+        """Returns the handler of a call, wrapped once for all calls of its method."""
         method = handler_call_details.method
+        if method in self._wrapped:
+            return self._wrapped[method]
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/tallymesh."):
             return handler
-        metadata = dict(handler_call_details.invocation_metadata or ())
         if handler.response_streaming:
-            wrap, make = self._wrap_stream, grpc.unary_stream_rpc_method_handler
-            inner = handler.unary_stream
+            wrapped = grpc.unary_stream_rpc_method_handler(
+                self._wrap_stream(handler.unary_stream, method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         else:
-            wrap, make = self._wrap_unary, grpc.unary_unary_rpc_method_handler
-            inner = handler.unary_unary
-        return make(
-            wrap(inner, method, metadata),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+            wrapped = grpc.unary_unary_rpc_method_handler(
+                self._wrap_unary(handler.unary_unary, method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        self._wrapped[method] = wrapped
+        return wrapped
 
-    def _wrap_unary(self, inner: Any, method: str, metadata: dict[str, Any]) -> Any:
+    def _wrap_unary(self, inner: Any, method: str) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            caller, started = _caller(context, metadata), time.perf_counter()
+            call = _Call(method, context, self._node)
             try:
                 answer = await inner(request, context)
             except Exception as error:
-                await self._abort(context, method, caller, started, error)
-            await context.send_initial_metadata(self._named(caller))
-            self._log(method, caller, started, "OK")
+                await call.abort(error)
+            call.end()
             return answer
 
         return handle
 
-    def _wrap_stream(self, inner: Any, method: str, metadata: dict[str, Any]) -> Any:
+    def _wrap_stream(self, inner: Any, method: str) -> Any:
         async def handle(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            caller, started = _caller(context, metadata), time.perf_counter()
-            begun = False
+            call = _Call(method, context, self._node)
             try:
                 async for answer in inner(request, context):
-                    if not begun:
-                        await context.send_initial_metadata(self._named(caller))
-                        begun = True
                     yield answer
             except Exception as error:
-                await self._abort(context, method, caller, started, error)
-            self._log(method, caller, started, "OK")
+                await call.abort(error)
+            call.end()
 
         return handle
 
-    def _named(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        # Sent with the first answer or with the error, never before: once a client has seen any
-        # metadata, neither it nor a proxy repeats a failed call.
-        return ((NODE_HEADER, self._node), (REQUEST_ID_HEADER, caller.request_id))
 
-    async def _abort(
-        self,
-        context: grpc.aio.ServicerContext[Any, Any],
-        method: str,
-        caller: Caller,
-        started: float,
-        error: Exception,
-    ) -> None:
+class _Call:
+    """One call being handled."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any], node: str) -> None:
+        self._method = method
+        self._context = context
+        self._started = time.perf_counter()
+        self._caller = _caller(context)
+        set_caller(self._caller)
+        # As trailing metadata: once a client has seen initial metadata, neither it nor a proxy
+        # repeats a failed call; and sending them costs a fifth of a small call.
+        self._names = ((NODE_HEADER, node), (REQUEST_ID_HEADER, self._caller.request_id))
+
+    def end(self) -> None:
+        """Ends the call well."""
+        self._context.set_trailing_metadata(self._names)
+        self._log("OK")
+
+    async def abort(self, error: Exception) -> None:
+        """Ends the call with the status of the error."""
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if not isinstance(error, DomainError):
+            request_id = self._caller.request_id
             logger.error(
-                "%s failed", method, exc_info=error, extra={"request_id": caller.request_id}
+                "%s failed", self._method, exc_info=error, extra={"request_id": request_id}
             )
-            error = InternalError(caller.request_id)
+            error = InternalError(request_id)
         code = status.grpc_code(error)
-        self._log(method, caller, started, code.name)
-        named = (*status.trailers(error), *self._named(caller))
-        await context.abort(code, error.message, trailing_metadata=named)
-
-    def _log(self, method: str, caller: Caller, started: float, code: str) -> None:
-        access_log.debug(
-            "%s %s",
-            method,
-            code,
-            extra={
-                "request_id": caller.request_id,
-                "peer": caller.peer,
-                "ms": round((time.perf_counter() - started) * 1000, 2),
-            },
+        self._log(code.name)
+        await self._context.abort(
+            code, error.message, trailing_metadata=(*status.trailers(error), *self._names)
         )
 
+    def _log(self, code: str) -> None:
+        if access_log.isEnabledFor(logging.DEBUG):
+            facts = {
+                "request_id": self._caller.request_id,
+                "peer": self._caller.peer,
+                "ms": round((time.perf_counter() - self._started) * 1000, 2),
+            }
+            access_log.debug("%s %s", self._method, code, extra=facts)
 
-def _caller(context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, Any]) -> Caller:
-    """Returns who calls, and makes them the current caller."""
-    given = metadata.get("x-request-id", "")
-    request_id = given if _VALID_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    peer = metadata.get("x-forwarded-for") or context.peer()
-    caller = Caller(request_id=request_id, peer=peer)
-    set_caller(caller)
-    return caller
+
+def _caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    given = forwarded = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id" and _VALID_REQUEST_ID.fullmatch(str(value)):
+            given = str(value)
+        elif key == "x-forwarded-for":
+            forwarded = str(value)
+    return Caller(
+        request_id=given or uuid.uuid4().hex,
+        find_peer=lambda: forwarded or str(context.peer()),
+    )

@@ -32,14 +32,17 @@ class StoreMismatch(Exception):
 class Store:
     """A connection to the store, and what must be known to find things in it."""
 
-    def __init__(self, client: Redis, reader: Redis, shards: int) -> None:
+    def __init__(self, client: Redis, reader: Redis, scripts: Redis, shards: int) -> None:
         # Any: redis-py's types allow for every way of decoding; here answers are always bytes.
         self.client: Any = client
         #: For blocking reads: without a socket timeout, which would cut them.
         self.reader: Any = reader
+        # One connection: the store runs one script at a time anyway, and what is asked for while
+        # others are under way goes together in the next send.
+        self._scripts: Any = scripts
         self.shards = shards
         self._due: list[_Run] = []
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sender: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -56,7 +59,12 @@ class Store:
             StoreUnavailable: It cannot be reached.
             StoreMismatch: Its layout is of another version, or its durability is not the one asked.
         """
-        store = cls(_client(url, _TIMEOUT_SECONDS), _client(url, None), shards)
+        store = cls(
+            _client(url, _TIMEOUT_SECONDS),
+            _client(url, None),
+            _client(url, _TIMEOUT_SECONDS, connections=1),
+            shards,
+        )
         try:
             await store.prepare(shards)
             if durability == "fsync":
@@ -94,6 +102,7 @@ class Store:
         """Closes all connections."""
         await self.client.aclose()
         await self.reader.aclose()
+        await self._scripts.aclose()
 
     def shard_of(self, *parts: str) -> int:
         """Returns the shard on which something lives, by the parts of its name."""
@@ -108,34 +117,39 @@ class Store:
         """Runs a script on a shard, exactly once or not at all as far as this call knows.
 
         A lost answer raises: whoever calls repeats the transition by its own identity. Scripts that
-        are asked for in the same round of the event loop travel together and run in that order.
+        are asked for in the same round of the event loop run in that order.
 
         Raises:
             StoreUnavailable: The store cannot be reached or gave no answer.
         """
-        loop = asyncio.get_running_loop()
-        run = _Run(script, (self.prefix(shard), *arguments), loop.create_future())
-        if not self._due:
-            loop.call_soon(self._send_due)
+        run = _Run(
+            script,
+            (self.prefix(shard), *arguments),
+            asyncio.get_running_loop().create_future(),
+        )
         self._due.append(run)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_due())
         return await run.answer
 
-    def _send_due(self) -> None:
-        due, self._due = self._due, []
-        task = asyncio.get_running_loop().create_task(self._send(due))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+    async def _send_due(self) -> None:
+        try:
+            while self._due:
+                due, self._due = self._due, []
+                await self._send(due)
+        finally:
+            self._sender = None
 
     async def _send(self, runs: list["_Run"]) -> None:
         try:
             async with translated():
-                pipe = self.client.pipeline(transaction=False)
+                pipe = self._scripts.pipeline(transaction=False)
                 for run in runs:
                     pipe.evalsha(run.script.sha, 1, *run.arguments)
                 answers = await pipe.execute(raise_on_error=False)
                 for run, answer in zip(runs, answers, strict=True):
                     if isinstance(answer, exceptions.NoScriptError):
-                        run.settle(await self.client.eval(run.script.source, 1, *run.arguments))
+                        run.settle(await self._scripts.eval(run.script.source, 1, *run.arguments))
                     else:
                         run.settle(answer)
         except Exception as error:
@@ -183,10 +197,10 @@ def _unavailable(error: Exception) -> StoreUnavailable | None:
     return None
 
 
-def _client(url: str, timeout: float | None) -> Redis:
+def _client(url: str, timeout: float | None, connections: int = _CONNECTIONS) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=_CONNECTIONS,
+        max_connections=connections,
         timeout=_TIMEOUT_SECONDS,
         socket_timeout=timeout,
         socket_connect_timeout=_TIMEOUT_SECONDS,

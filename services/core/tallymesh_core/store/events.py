@@ -12,6 +12,9 @@ from tallymesh_core.store.connection import Store, translated
 _BLOCK_MS = 5000
 _BATCH = 1000
 _RETRY_SECONDS = 0.2
+#: Events come in bursts: after the first, so much time goes by before the next are read together.
+#: What happens through this process is known here without them.
+_LULL_SECONDS = 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +27,9 @@ class JobChanged:
         ref: The job, as `<tenant>/<id>`.
         version: Its version after.
         kind: What happened: ready, leased, progressed, committed, retrying, ended, posted.
-        extra: For `ready`, the lane that has chunks now and how many; for `ended`, the job's epoch
-            and the uids of the workers that have to stop; separated by blanks.
+        extra: For `ready`, the lane that has chunks now and how many; for `ended`, the job's
+            epoch, 1 if its total is to be posted to an abacus, else 0, and the uids of the workers
+            that have to stop; separated by blanks.
     """
 
     ref: str
@@ -65,6 +69,8 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
         for _, entries in answer or ():
             last = entries[-1][0]
             yield [_changed(fields) for _, fields in entries]
+        if answer:
+            await asyncio.sleep(_LULL_SECONDS)
 
 
 def _changed(fields: dict[bytes, bytes]) -> JobChanged:

@@ -1,7 +1,8 @@
 """Leases of chunks: who computes what, and what came of it."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgpack
@@ -38,6 +39,21 @@ _EXACT = 1 << 53
 _PROMOTE_BATCH = 1000
 
 _Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of results.
+
+    Attributes:
+        accepted: How many counted, or had counted before from the same lease.
+        refused: How many did not count.
+        changed: The jobs in which one counted, by ref, and whether that ended them.
+    """
+
+    accepted: int
+    refused: int
+    changed: Mapping[str, bool]
 
 
 class LeaseStore:
@@ -129,13 +145,10 @@ class LeaseStore:
             given += (_span(raw) for raw in answer)
         return given
 
-    async def commit(self, uid: str, name: str, results: Sequence[SpanResults]) -> tuple[int, int]:
-        """Counts results.
-
-        Returns:
-            How many were accepted and how many refused; a repeat is accepted and counts nothing.
-        """
+    async def commit(self, uid: str, name: str, results: Sequence[SpanResults]) -> Committed:
+        """Counts results."""
         accepted = refused = 0
+        changed: dict[str, bool] = {}
         for shard, batch in self._by_shard(results, lambda result: result.span).items():
             packed = _packb(
                 [
@@ -149,10 +162,13 @@ class LeaseStore:
                     for one in batch
                 ]
             )
-            yes, no = await self._store.run(_COMMIT, shard, uid, name, MAX_PARTIAL_BYTES, packed)
+            yes, no, jobs = await self._store.run(
+                _COMMIT, shard, uid, name, MAX_PARTIAL_BYTES, packed
+            )
             accepted += yes
             refused += no
-        return accepted, refused
+            changed |= {ref.decode(): bool(ended) for ref, ended in jobs}
+        return Committed(accepted, refused, changed)
 
     async def give_back(self, uid: str, spans: Sequence[ChunkSpan]) -> int:
         """Takes back chunks that a worker has not touched; returns how many."""

@@ -6,13 +6,14 @@
 --          4 msgpack of the results: {{ref, epoch, first, count, attempt, sums, partials, result,
 --          micros}, …}; sums are numbers, or strings where a double would not hold them; what does
 --          not apply is false
--- RETURNS  {accepted, refused}; a repeat of a result that counted is accepted and counts nothing
+-- RETURNS  {accepted, refused, {{ref, 1 if it has ended, else 0}, …} of jobs that changed}; a repeat
+--          of a result that counted is accepted and counts nothing
 local P = KEYS[1]
 --!include clock
 --!include job
 local uid, worker, most_kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local ms = now()
-local accepted, refused = 0, 0
+local accepted, refused, changed = 0, 0, {}
 -- Bytes of a chunk's record: worker's index, attempt, and when leased, started and committed, in
 -- milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
@@ -85,6 +86,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     redis.call('HSET', key, 'result', result)
     accepted = accepted + 1
     finish(ref, job[1], 'SUCCEEDED', ms)
+    changed[#changed + 1] = {ref, 1}
   else
     local at = worker_index(ref)
     local created = tonumber(job[5])
@@ -163,7 +165,8 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       else
         make_ready(ref)
       end
+      changed[#changed + 1] = {ref, is_final(redis.call('HGET', key, 'state')) and 1 or 0}
     end
   end
 end
-return {accepted, refused}
+return {accepted, refused, changed}

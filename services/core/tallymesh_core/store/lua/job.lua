@@ -2,8 +2,7 @@
 -- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
 
 -- Tells everybody who tails the shard that a job changed: its new version, what happened, and what
--- that sort of event adds (the lane that has chunks now and how many, or the epoch and the owners that
--- have to stop).
+-- that sort of event adds (events.py tells what).
 local function emit(ref, kind, extra)
   local version = redis.call('HINCRBY', P .. 'job:' .. ref, 'version', 1)
   redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*',
@@ -46,11 +45,11 @@ local function is_final(state)
   return state == 'SUCCEEDED' or state == 'FAILED' or state == 'CANCELLED'
 end
 
--- Brings a job to a final state and clears it from every working set. The event tells the epoch and
--- names the owners of chunks that were running, so that they are told to stop.
+-- Brings a job to a final state and clears it from every working set. The event names
+-- the owners of chunks that were running, so that they are told to stop.
 local function finish(ref, old, new, ms)
   local key = P .. 'job:' .. ref
-  local told, owners = {}, {redis.call('HGET', key, 'epoch')}
+  local told, owners = {}, {}
   local leases = redis.call('HGETALL', P .. 'leases:' .. ref)
   for i = 1, #leases, 2 do
     local owner = string.match(leases[i + 1], '^%S+')
@@ -63,14 +62,13 @@ local function finish(ref, old, new, ms)
   redis.call('DEL', P .. 'leases:' .. ref, P .. 'again:' .. ref, P .. 'later:' .. ref,
     P .. 'tries:' .. ref, P .. 'fractions:' .. ref, P .. 'parts:' .. ref)
   redis.call('ZREM', P .. 'delayed', ref)
-  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus')
+  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch')
   redis.call('ZREM', lane_of(job[1], job[2]), ref)
   set_state(ref, old, new)
   redis.call('HSET', key, 'ended', string.format('%d', ms))
-  if new == 'SUCCEEDED' and job[3] and job[3] ~= '' then
-    redis.call('SADD', P .. 'outbox', ref)
-  end
-  emit(ref, 'ended', table.concat(owners, ' '))
+  local posts = new == 'SUCCEEDED' and job[3] ~= ''
+  if posts then redis.call('SADD', P .. 'outbox', ref) end
+  emit(ref, 'ended', table.concat({job[4], posts and '1' or '0', unpack(owners)}, ' '))
 end
 
 -- Ends a job as failed and says why.
