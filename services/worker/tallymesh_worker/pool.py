@@ -117,8 +117,7 @@ class Pool:
         if self._closing:
             return
         if was_loading:
-            logger.error("a compute process did not start", extra={"pid": process.pid})
-            asyncio.get_running_loop().call_later(RESTART_SECONDS, self._fill)
+            self._fill_later("it ended before it was ready")
             return
         self._leaving = {other for other in self._leaving if not other.over} | {process}
         self.replaced += 1
@@ -139,4 +138,12 @@ class Pool:
             return
         alive = len(self._loading) + len(self._active) + len(self._spares)
         for _ in range(self.slots + 1 - alive):
-            self._loading.add(ComputeProcess(self, self._listener, self._memory_limit))
+            try:
+                self._loading.add(ComputeProcess(self, self._listener, self._memory_limit))
+            except OSError as error:
+                self._fill_later(str(error))
+                return
+
+    def _fill_later(self, reason: str) -> None:
+        logger.error("a compute process did not start", extra={"reason": reason})
+        asyncio.get_running_loop().call_later(RESTART_SECONDS, self._fill)

@@ -123,8 +123,11 @@ class ComputeProcess:
         Args:
             owner: Is told when the process is ready and when it is gone.
             listener: Who is told of what it computes.
-            memory_limit: Resident bytes beyond which the process ends between two orders; 0 for
-                no limit.
+            memory_limit: Resident bytes beyond which the process ends between two batches of
+                chunks; 0 for no limit.
+
+        Raises:
+            OSError: It cannot be started.
         """
         self.listener = listener
         self.sieve = ""
@@ -155,6 +158,9 @@ class ComputeProcess:
                 pass_fds=(theirs.fileno(), page),
                 process_group=0,
             )
+        except OSError:
+            self._socket.close()
+            raise
         finally:
             theirs.close()
             os.close(page)

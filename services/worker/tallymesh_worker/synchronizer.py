@@ -39,8 +39,8 @@ MAX_WAITING: Final = 2
 # After chunks have come, the next waiting call is held off for so long: quick results come by then
 # and go with it.
 LULL_SECONDS: Final = 0.003
-# A waiting call that is answered sooner, and with nothing, has not waited. After a few of these in a
-# row the gateway seems not to let calls wait, and is called less often.
+# A waiting call that is answered sooner, and with nothing, has not waited. After a few of these in
+# a row the gateway seems not to let calls wait, and is called less often.
 QUICK_SECONDS: Final = 0.02
 MAX_QUICK_ANSWERS: Final = 3
 IMPATIENCE_SECONDS: Final = 0.1

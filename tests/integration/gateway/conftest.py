@@ -39,7 +39,7 @@ class Worker:
     name: str = "w1"
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: list[pb.ChunkRange] = field(default_factory=list)
-    calls: itertools.count[int] = field(default_factory=itertools.count)
+    calls: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def call(
         self, *, capacity: int = 0, wait: float = 0, **said: Any

@@ -32,7 +32,7 @@ class Scheduler:
     store: Store
     jobs: JobStore
     leases: LeaseStore
-    calls: count[int] = field(default_factory=count)
+    calls: "count[int]" = field(default_factory=count)
 
     async def submit(self, **changes: Any) -> str:
         return "default/" + (await self.jobs.submit(replace(ADDITIVE, **changes))).id
