@@ -111,6 +111,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
         watches.close()
         dispatcher.close()
 
+    await report.set_ready(False)
     background = [
         asyncio.create_task(task)
         for task in (

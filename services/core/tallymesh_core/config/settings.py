@@ -91,6 +91,9 @@ class StoreSettings(ServiceSettings):
             before it answers (appendonly yes, appendfsync always), and refuses to start otherwise.
     """
 
-    store_url: str = "redis://localhost:6379/0"
+    store_url: str = Field(
+        default="redis://localhost:6379/0",
+        pattern=r"^(rediss?://[^/\s]+(/\d+)?(\?\S*)?|unix:///\S+)$",
+    )
     shards: int = Field(default=1, ge=1, le=1024)
     durability: Literal["everysec", "fsync"] = "everysec"

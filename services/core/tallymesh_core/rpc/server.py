@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+import socket
 from collections.abc import Sequence
 
 import grpc.aio
@@ -88,6 +89,9 @@ async def run_server(
         reflection.enable_server_reflection(names, server)
     await report.set_ready(False)
     for address in listen:
+        # gRPC takes a unix socket away from whoever listens on it, without a word.
+        if address.startswith("unix:") and _is_answered(address.removeprefix("unix:")):
+            raise CannotListen(f"cannot listen on {address}: address in use")
         try:
             server.add_insecure_port(address)
         except RuntimeError as error:
@@ -102,6 +106,15 @@ async def run_server(
         await report.set_ready(False)
         await asyncio.sleep(_LAME_DUCK_SECONDS)
         await server.stop(grace)
+
+
+def _is_answered(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -18,11 +18,23 @@ from tallymesh_core.store.scripts import Script
 #: Version of the layout of keys and values. A store of another one is refused.
 SCHEMA_VERSION = 1
 
+#: Most shards that a store can be laid out with.
+MAX_SHARDS = 1024
+
 _META = "tm:meta"
 _CONNECTIONS = 64
 _TIMEOUT_SECONDS = 5.0
 #: Answers of a server that cannot serve at present, and may soon.
-_PASSING = ("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF")
+_PASSING = (
+    "LOADING",
+    "MASTERDOWN",
+    "READONLY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+    "OOM",
+)
 
 
 class StoreMismatch(Exception):
@@ -61,7 +73,7 @@ class Store:
         """
         store = cls(
             _client(url, _TIMEOUT_SECONDS),
-            _client(url, None),
+            _client(url, None, connections=MAX_SHARDS),
             _client(url, _TIMEOUT_SECONDS, connections=1),
             shards,
         )
