@@ -1,5 +1,6 @@
 """Settings that every service has, read from environment variables TALLYMESH_*."""
 
+import re
 import socket
 from typing import Any, Literal, Self
 
@@ -8,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tallymesh_core.rpc.channel import split_addresses
 from tallymesh_core.rpc.server import is_loopback
+
+_STORE_URL = re.compile(r"rediss?://[^/\s]+(/\d+)?(\?\S*)?|unix:///\S+")
 
 
 class BadSettings(Exception):
@@ -56,7 +59,11 @@ class ServiceSettings(BaseSettings):
             name = "_".join(("TALLYMESH", *(str(part) for part in first["loc"]))).upper()
             said = first["msg"].removeprefix("Value error, ")
             value = first.get("input")
-            shown = f" (is {value!r})" if isinstance(value, str | int | float) else ""
+            # A store's address may hold a password.
+            secret = first["loc"] == ("store_url",)
+            shown = (
+                f" (is {value!r})" if isinstance(value, str | int | float) and not secret else ""
+            )
             raise BadSettings(f"{name if first['loc'] else 'settings'}: {said}{shown}") from None
 
     @field_validator("log_level", mode="before")
@@ -91,9 +98,13 @@ class StoreSettings(ServiceSettings):
             before it answers (appendonly yes, appendfsync always), and refuses to start otherwise.
     """
 
-    store_url: str = Field(
-        default="redis://localhost:6379/0",
-        pattern=r"^(rediss?://[^/\s]+(/\d+)?(\?\S*)?|unix:///\S+)$",
-    )
+    store_url: str = "redis://localhost:6379/0"
     shards: int = Field(default=1, ge=1, le=1024)
     durability: Literal["everysec", "fsync"] = "everysec"
+
+    @field_validator("store_url")
+    @classmethod
+    def _know_the_scheme(cls, value: str) -> str:
+        if not _STORE_URL.fullmatch(value):
+            raise ValueError("must be redis://host:port/db, rediss://host:port/db or unix:///path")
+        return value
