@@ -19,10 +19,12 @@ from tallymesh_worker.pool import Pool
 from tallymesh_worker.process import ComputeProcess, RunningChunk
 from tallymesh_worker.spans import Span
 
-# The worker asks for what it could begin within this time, which covers a few round trips; and
-# hands back what it could not begin within twice that, so that it mostly keeps what it asked for.
+# A call asks for what could be begun within this time. What could not be begun within twice that is
+# handed back, so that what was asked for is mostly kept.
 ASK_SECONDS: Final = 0.05
 KEEP_SECONDS: Final = 0.1
+# A process that has less than this to do is worth a call of its own: a tick and a few round trips.
+DRY_SECONDS: Final = 0.03
 # Asked for beside one chunk a slot while nothing is known of their length: two slots take a job of
 # 16 chunks in one go.
 UNKNOWN_CHUNKS: Final = 14
@@ -104,6 +106,10 @@ class Foreman:
     def room(self) -> int:
         """Returns how many more chunks could be begun soon."""
         return 0 if self.draining else self._fit(ASK_SECONDS)[2]
+
+    def is_running_dry(self) -> bool:
+        """Tells whether a process is about to have nothing to do."""
+        return not self.draining and self._fit(DRY_SECONDS)[2] > 0
 
     # What the mesh says.
 

@@ -198,7 +198,8 @@ class Synchronizer:
         waiting = sum(call.waits for call in self._calls.values())
         if waiting == 0:
             return True
-        return waiting < MAX_WAITING and not self._is_offering() and self._foreman.room() > 0
+        has_spare = waiting < MAX_WAITING and not self._is_offering()
+        return has_spare and self._foreman.is_running_dry()
 
     def _is_offering(self) -> bool:
         return any(call.waits and call.request.capacity for call in self._calls.values())
