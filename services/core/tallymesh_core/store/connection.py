@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -18,11 +18,9 @@ from tallymesh_core.store.scripts import Script
 #: Version of the layout of keys and values. A store of another one is refused.
 SCHEMA_VERSION = 1
 
-#: Most shards that a store can be laid out with.
-MAX_SHARDS = 1024
-
 _META = "tm:meta"
-_CONNECTIONS = 64
+# Scripts need one connection and each followed shard one; other reads come and go.
+_MAX_CONNECTIONS = 4096
 _TIMEOUT_SECONDS = 5.0
 #: Answers of a server that cannot serve at present, and may soon.
 _PASSING = (
@@ -73,8 +71,8 @@ class Store:
         """
         store = cls(
             _client(url, _TIMEOUT_SECONDS),
-            _client(url, None, connections=MAX_SHARDS),
-            _client(url, _TIMEOUT_SECONDS, connections=1),
+            _client(url, None),
+            _client(url, _TIMEOUT_SECONDS),
             shards,
         )
         try:
@@ -209,11 +207,10 @@ def _unavailable(error: Exception) -> StoreUnavailable | None:
     return None
 
 
-def _client(url: str, timeout: float | None, connections: int = _CONNECTIONS) -> Redis:
-    pool = BlockingConnectionPool.from_url(
+def _client(url: str, timeout: float | None) -> Redis:
+    pool = ConnectionPool.from_url(
         url,
-        max_connections=connections,
-        timeout=_TIMEOUT_SECONDS,
+        max_connections=_MAX_CONNECTIONS,
         socket_timeout=timeout,
         socket_connect_timeout=_TIMEOUT_SECONDS,
         # A repeat by the driver after a lost answer would run a transition twice, unseen.

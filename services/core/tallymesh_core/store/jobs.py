@@ -1,5 +1,6 @@
 """Jobs in the store: accept, read, list, cancel."""
 
+import asyncio
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,12 +196,13 @@ class JobStore:
         scanned = 0
         while scanned < _LIST_SCAN:
             ids = await self._ids_before(tenant, states or tuple(JobState), before)
-            for job_id in ids:
+            if not ids:
+                return found, ""
+            # As many at a time as may still be needed: asked for together, they travel together.
+            for job_id, job in await self._get_all(tenant, ids[: max(limit - len(found), 10)]):
                 before = job_id
                 scanned += 1
-                try:
-                    job = await self.get(tenant, job_id, chunk_map=False)
-                except NotFound:
+                if job is None:
                     continue
                 if job.created_ms < scan_until_ms:
                     return found, ""
@@ -208,8 +210,6 @@ class JobStore:
                     found.append(job)
                     if len(found) == limit:
                         return found, before
-            if not ids:
-                return found, ""
         return found, before
 
     async def chunks(
@@ -303,6 +303,15 @@ class JobStore:
 
     def _key(self, tenant: str, job_id: str, kind: str) -> str:
         return f"{self._store.prefix(self._shard(job_id))}{kind}:{tenant}/{job_id}"
+
+    async def _get_all(self, tenant: str, ids: Sequence[str]) -> list[tuple[str, JobRecord | None]]:
+        async def get(job_id: str) -> JobRecord | None:
+            try:
+                return await self.get(tenant, job_id, chunk_map=False)
+            except NotFound:
+                return None
+
+        return list(zip(ids, await asyncio.gather(*map(get, ids)), strict=True))
 
     async def _ids_before(self, tenant: str, states: Iterable[JobState], before: str) -> list[str]:
         highest = f"({before}" if before else "+"
