@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.errors_pb2 import ErrorReason
@@ -149,43 +150,52 @@ class Dispatcher:
         answer: pb.SynchronizeResponse,
     ) -> list[ChunkSpan]:
         worker = request.worker
-        failures = [
-            ChunkFailure(
-                _span(one.chunk),
-                ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_"),
-                one.message,
-            )
-            for one in request.failures
-        ]
-        returned = [_span(one) for one in request.returned]
         results = [_results(one) for one in request.results]
-        # Asked for together, they travel to the store together, and run in this order.
-        committed, _, _, stop, spans = await asyncio.gather(
-            self._leases.commit(worker.uid, worker.name, results),
-            self._leases.fail(worker.uid, worker.name, failures),
-            self._leases.give_back(worker.uid, returned),
-            self._leases.beat(
-                worker.uid,
-                name=worker.name,
-                info=worker.SerializeToString(),
-                slots=worker.slots,
-                draining=request.draining,
-                held=[_span(one) for one in request.held],
-                open_calls=[*request.open_call_ids, request.call_id],
-                progress=[(_span(one.chunk), one.fraction) for one in request.progress],
-            ),
-            self._lease(request, waiting),
-        )
-        answer.accepted, answer.refused = committed.accepted, committed.refused
-        for ref, ended in committed.changed.items():
-            self._on_commit(ref, ended)
+        failures = [_failure(one) for one in request.failures]
+        returned = [_span(one) for one in request.returned]
         over = [
             *(one.span for one in results),
             *(one.span for one in failures),
             *returned,
         ]
+        steps: list[Coroutine[Any, Any, Any]] = []
+        if results:
+            steps.append(self._commit(worker, results, answer))
+        if failures:
+            steps.append(self._leases.fail(worker.uid, worker.name, failures))
+        if returned:
+            steps.append(self._leases.give_back(worker.uid, returned))
+        steps.append(self._beat(request, over, answer))
+        # Asked for together, they travel to the store together, and run in this order.
+        *_, spans = await asyncio.gather(*steps, self._lease(request, waiting))
+        return list(spans)
+
+    async def _commit(
+        self, worker: pb.Worker, results: list[SpanResults], answer: pb.SynchronizeResponse
+    ) -> None:
+        committed = await self._leases.commit(worker.uid, worker.name, results)
+        answer.accepted, answer.refused = committed.accepted, committed.refused
+        for ref, ended in committed.changed.items():
+            self._on_commit(ref, ended)
+
+    async def _beat(
+        self,
+        request: pb.SynchronizeRequest,
+        over: list[ChunkSpan],
+        answer: pb.SynchronizeResponse,
+    ) -> None:
+        worker = request.worker
+        stop = await self._leases.beat(
+            worker.uid,
+            name=worker.name,
+            info=worker.SerializeToString(),
+            slots=worker.slots,
+            draining=request.draining,
+            held=[_span(one) for one in request.held],
+            open_calls=[*request.open_call_ids, request.call_id],
+            progress=[(_span(one.chunk), one.fraction) for one in request.progress],
+        )
         answer.stop.extend(_range(span) for span in stop if not _covered(span, over))
-        return spans
 
     async def _lease(self, request: pb.SynchronizeRequest, waiting: _Waiting) -> list[ChunkSpan]:
         if not waiting.capacity or self._closing:
@@ -248,6 +258,11 @@ def _results(one: pb.ChunkResults) -> SpanResults:
         result=one.result.SerializeToString() if one.HasField("result") else None,
         micros=tuple(one.compute_micros),
     )
+
+
+def _failure(one: pb.ChunkFailure) -> ChunkFailure:
+    reason = ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_")
+    return ChunkFailure(_span(one.chunk), reason, one.message)
 
 
 def _span(one: pb.ChunkRange) -> ChunkSpan:
