@@ -8,6 +8,7 @@ from its process, given to an idle one, or handed back to the mesh.
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -38,6 +39,8 @@ WORTHWHILE_SECONDS: Final = 0.001
 LONG_SECONDS: Final = 0.05
 # How often running chunks are looked at.
 TICK_SECONDS: Final = 0.025
+# A result waits for company at most so long, and at most half as long as its chunk took.
+COMPANY_SECONDS: Final = 0.025
 # Progress is told of chunks that take longer than this.
 PROGRESS_SECONDS: Final = 0.25
 # Weight of the newest measurement in the mean over all jobs.
@@ -184,7 +187,10 @@ class Foreman:
             mean if self._typical is None else self._typical + _WEIGHT * (mean - self._typical)
         )
         self.chunks_done += chunks.count
-        self._outbox.add_values(chunks, values, micros)
+        # While more of the job is being computed here, a result waits a little for company.
+        has_company = any(span.job == chunks.job for span in self.spans())
+        patience = min(mean / 2, COMPANY_SECONDS) if has_company else 0.0
+        self._outbox.add_values(chunks, values, micros, due=time.monotonic() + patience)
         self._pump()
         self.news()
 

@@ -1,5 +1,6 @@
 """What a worker has to tell the mesh and has not told yet."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,9 +44,14 @@ class Parcel:
 
 
 class Outbox:
-    """Collects what there is to tell into parcels of bearable size."""
+    """Collects what there is to tell into parcels of bearable size.
+
+    Attributes:
+        due: When it is to be told, on the monotonic clock; infinite while there is nothing.
+    """
 
     def __init__(self) -> None:
+        self.due = math.inf
         self._parcels: list[Parcel] = []
 
     def __bool__(self) -> bool:
@@ -53,12 +59,16 @@ class Outbox:
 
     def draw(self) -> Parcel:
         """Takes out what one call can tell; empty if there is nothing."""
-        return self._parcels.pop(0) if self._parcels else Parcel()
+        parcel = self._parcels.pop(0) if self._parcels else Parcel()
+        if not self._parcels:
+            self.due = math.inf
+        return parcel
 
     def put_back(self, parcel: Parcel) -> None:
         """Takes back what was drawn and not told."""
         if parcel:
             self._parcels.insert(0, parcel)
+            self.due = 0.0
 
     def spans(self) -> Iterator[Span]:
         """Yields all chunks in it."""
@@ -66,9 +76,21 @@ class Outbox:
             yield from parcel.spans()
 
     def add_values(
-        self, chunks: Span, values: tuple[int, ...] | tuple[bytes, ...], micros: tuple[int, ...]
+        self,
+        chunks: Span,
+        values: tuple[int, ...] | tuple[bytes, ...],
+        micros: tuple[int, ...],
+        *,
+        due: float,
     ) -> None:
-        """Adds chunks that are done: their numbers or partials, and processor time of each."""
+        """Adds chunks that are done.
+
+        Args:
+            chunks: Which.
+            values: The number of each, or its partial.
+            micros: Processor time of each, in us.
+            due: Until when this may wait to be told.
+        """
         result = dispatch_service_pb2.ChunkResults(chunks=chunks.to_range(), compute_micros=micros)
         size = 0
         if isinstance(values[0], int):
@@ -77,7 +99,7 @@ class Outbox:
             for value in values:
                 result.partials.add().MergeFromString(value)
                 size += len(value)
-        self._add(result, size + SMALL_BYTES * len(values))
+        self._add(result, size + SMALL_BYTES * len(values), due)
 
     def add_result(self, chunk: Span, result: bytes, micros: int) -> None:
         """Adds a chunk that is done and gave its job's result."""
@@ -88,6 +110,7 @@ class Outbox:
                 compute_micros=[micros],
             ),
             len(result),
+            due=0.0,
         )
 
     def add_failure(
@@ -97,19 +120,20 @@ class Outbox:
         failure = dispatch_service_pb2.ChunkFailure(
             chunk=chunk.to_range(), reason=reason, message=message
         )
-        self._open().failures.append(failure)
+        self._open(due=0.0).failures.append(failure)
 
     def add_returned(self, chunks: list[Span]) -> None:
         """Adds chunks that are handed back untouched."""
         if chunks:
-            self._open().returned.extend(chunks)
+            self._open(due=0.0).returned.extend(chunks)
 
-    def _add(self, result: dispatch_service_pb2.ChunkResults, size: int) -> None:
-        parcel = self._open()
+    def _add(self, result: dispatch_service_pb2.ChunkResults, size: int, due: float) -> None:
+        parcel = self._open(due)
         parcel.results.append(result)
         parcel.size += size
 
-    def _open(self) -> Parcel:
+    def _open(self, due: float) -> Parcel:
+        self.due = min(self.due, due)
         if not self._parcels or self._parcels[-1].size > PARCEL_BYTES:
             self._parcels.append(Parcel())
         return self._parcels[-1]

@@ -98,15 +98,22 @@ class RunningChunk:
 
     Attributes:
         job: Its job.
-        span: Which chunk.
+        batch: The chunks among which it was sent.
+        index: Which chunk.
         elapsed: Seconds since it was begun.
         fraction: Share done as the kernel tells it, 0 to 1.
     """
 
     job: Job
-    span: Span
+    batch: Span
+    index: int
     elapsed: float
     fraction: float
+
+    @property
+    def span(self) -> Span:
+        """The chunk alone."""
+        return self.batch.part(self.index, self.index + 1)
 
 
 class ComputeProcess:
@@ -199,7 +206,8 @@ class ComputeProcess:
         for batch in self._batches:
             if batch.serial <= serial < batch.end:
                 elapsed = max(0, time.monotonic_ns() - started) / 1e9
-                return RunningChunk(batch.job, batch.part(serial, serial + 1), elapsed, fraction)
+                index = batch.span.first + serial - batch.serial
+                return RunningChunk(batch.job, batch.span, index, elapsed, fraction)
         return None
 
     def send(self, job: Job, span: Span, *, whole: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Consecutive chunks of a job under one lease: the unit in which a worker holds work."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 from tallymesh.v1 import dispatch_service_pb2
@@ -49,7 +49,8 @@ class Span:
 
     def part(self, first: int, end: int) -> Self:
         """Returns the chunks from `first` up to `end`, both within the span."""
-        return replace(self, first=first, count=end - first)
+        count = end - first
+        return type(self)(self.job, self.epoch, self.attempt, first, count, self.partials)
 
     def split(self, count: int) -> tuple[Self, Self | None]:
         """Returns the first `count` chunks, and the others if there are any."""

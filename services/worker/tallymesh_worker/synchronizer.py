@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -176,20 +177,22 @@ class Synchronizer:
             progress = self._foreman.progress() if now >= self._progress_due else []
             if progress:
                 self._progress_due = now + PROGRESS_SECONDS
-            if not (self._outbox or progress):
+            if now < self._outbox.due and not progress:
                 break
-            self._open(self._outbox.draw(), progress, waits=False)
-        if self._telling() == 0 and self._wants_to_wait():
-            if now >= self._lull_end:
-                self._open(Parcel(), [], waits=True)
-            elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(
-                    self._lull_end - now, self._end_lull
-                )
+            self._open(progress, waits=False)
+        wants_to_wait = self._telling() == 0 and self._wants_to_wait()
+        if wants_to_wait and now >= self._lull_end:
+            self._open([], waits=True)
+            wants_to_wait = False
+        self._look_again(min(self._outbox.due, self._lull_end if wants_to_wait else math.inf) - now)
 
-    def _end_lull(self) -> None:
-        self._timer = None
-        self.wake()
+    def _look_again(self, delay: float) -> None:
+        """Looks again after so many seconds, if something is due then that no answer will bring."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if 0 < delay < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
 
     def _telling(self) -> int:
         return sum(not call.waits for call in self._calls.values())
@@ -206,7 +209,8 @@ class Synchronizer:
 
     # One call.
 
-    def _open(self, parcel: Parcel, progress: list[tuple[Span, float]], *, waits: bool) -> None:
+    def _open(self, progress: list[tuple[Span, float]], *, waits: bool) -> None:
+        parcel = self._outbox.draw()
         request = self._request(parcel, progress)
         # Where nothing else waits for chunks, what tells results waits for them: one call less.
         waits = waits or (request.capacity > 0 and not self._is_offering())
