@@ -1,0 +1,84 @@
+"""`python -m bench`: runs benches one after the other on one mesh, and shows what they found."""
+
+import argparse
+import json
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bench import abacus, idle, latency, primes, submit, synchronize, throughput
+from bench.figures import Figure, Results, as_markdown, as_text
+from bench.machine import Conditions, Watch
+from bench.mesh import running_mesh
+
+#: In this order, so that what is idle has not worked before.
+_BENCHES = {
+    "idle": idle.measure,
+    "latency": latency.measure,
+    "submit": submit.measure,
+    "throughput": throughput.measure,
+    "synchronize": synchronize.measure,
+    "abacus": abacus.measure,
+    "primes": primes.measure,
+}
+_DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+_SECTION = re.compile("(?<=<!-- figures -->\n).*(?=<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    arguments = _arguments()
+    # Told to end, it is to end what it has started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    results, conditions = _run(arguments.benches or list(_BENCHES), arguments.quick)
+    if arguments.output == "json":
+        figures = {name: [one.as_json() for one in found] for name, found in results.items()}
+        print(json.dumps({"conditions": conditions.as_json(), "benches": figures}, indent=2))
+    else:
+        print(as_text(results))
+        print(f"\n{conditions}")
+    if arguments.markdown:
+        _write_section(results, conditions, arguments.quick)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "benches", nargs="*", metavar="NAME", help=f"any of {', '.join(_BENCHES)}; default all"
+    )
+    parser.add_argument("--quick", action="store_true", help="few samples: under half the time")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--markdown", action="store_true", help="also put the figures into docs/performance.md"
+    )
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.benches if name not in _BENCHES]:
+        parser.error(f"no bench is called {unknown[0]}: there are {', '.join(_BENCHES)}")
+    if arguments.markdown and arguments.benches:
+        parser.error("--markdown takes all benches: the document's figures are of one run")
+    return arguments
+
+
+def _run(names: list[str], quick: bool) -> tuple[Results, Conditions]:
+    watch = Watch()
+    results: dict[str, list[Figure]] = {}
+    with running_mesh() as mesh:
+        for name, measure in _BENCHES.items():
+            if name in names:
+                begun = time.monotonic()
+                print(f"{name} …", end=" ", flush=True, file=sys.stderr)
+                results[name] = list(measure(mesh, quick))
+                print(f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
+    return results, watch.conditions()
+
+
+def _write_section(results: Results, conditions: Conditions, quick: bool) -> None:
+    kind = "A quick run" if quick else "A whole run"
+    section = f"\n{kind}: {conditions}\n\n{as_markdown(results)}\n\n"
+    document = _DOCUMENT.read_text()
+    _DOCUMENT.write_text(_SECTION.sub(lambda _: section, document))
+
+
+if __name__ == "__main__":
+    main()

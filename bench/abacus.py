@@ -1,0 +1,68 @@
+"""How fast sums on an abacus grow: one add at a time, and many at once."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import grpc.aio
+
+from bench.figures import Figure, of_samples, of_seconds, ratio
+from bench.mesh import BenchMesh
+from bench.sampling import interleaved, of_calls
+from tallymesh import Client
+from tallymesh.calls import new_request_id
+from tallymesh.v1.abacus_service_pb2 import AddNumberRequest
+from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
+
+_AT_A_TIME = 16
+_ABACUS = "abaci/bench"
+_SECONDS = 10.0
+
+
+def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
+    with Client(mesh.edge) as edge, Client(mesh.abacus) as direct:
+        taken = interleaved(
+            {
+                "edge": of_calls(partial(edge.abacus(_ABACUS).add, 1)),
+                "direct": of_calls(partial(direct.abacus(_ABACUS).add, 1)),
+            },
+            rounds=5 if quick else 25,
+            batch=40,
+        )
+    adds, rounds = (1_600, 1) if quick else (4_800, 3)
+    with asyncio.Runner() as runner:
+
+        def rate(address: str) -> list[float]:
+            return [adds / runner.run(_add_many(address, adds))]
+
+        rates = interleaved(
+            {"edge": lambda _: rate(mesh.edge), "direct": lambda _: rate(mesh.abacus)},
+            rounds=rounds,
+        )
+    return [
+        ratio("one add, through Envoy / direct", taken["edge"], taken["direct"]),
+        of_seconds("one add, through Envoy", taken["edge"]),
+        of_seconds("one add, direct", taken["direct"]),
+        of_samples(f"adds, {_AT_A_TIME} at a time, through Envoy", rates["edge"], "/s"),
+        of_samples(f"adds, {_AT_A_TIME} at a time, direct", rates["direct"], "/s"),
+    ]
+
+
+async def _add_many(address: str, count: int) -> float:
+    """Adds 1 `count` times; returns the seconds for all."""
+    numbers = iter(range(count))
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = AbacusServiceStub(channel)
+
+        async def work() -> None:
+            for _ in numbers:
+                request = AddNumberRequest(name=_ABACUS, number=1, request_id=new_request_id())
+                await stub.AddNumber(request, timeout=_SECONDS)
+
+        await channel.channel_ready()
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_A_TIME):
+                tasks.create_task(work())
+        return time.perf_counter() - begun

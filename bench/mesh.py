@@ -1,0 +1,55 @@
+"""The mesh that is measured: `tallymesh up` as it comes, in processes of its own."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.harness.local_mesh import LocalMesh, descendants, start_mesh
+from tests.harness.processes import Processes
+
+
+class BenchMesh:
+    """A running mesh, with the ways past Envoy that users of one machine have too."""
+
+    def __init__(self, mesh: LocalMesh, sockets: Path) -> None:
+        self._mesh = mesh
+        self.edge = mesh.address
+        self.gateway = f"unix:{sockets}/gateway-1.sock"
+        self.abacus = f"unix:{sockets}/abacus-1.sock"
+        self.store_url = f"unix://{sockets}/valkey.sock"
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time that each process has used so far, its compute processes included.
+
+        Its own supervisor is "up".
+        """
+        pids = {"up": self._mesh.process.pid}
+        trees = {"up": {self._mesh.process.pid}}
+        for name, pid in self._mesh.pids.items():
+            assert pid is not None, f"{name} has died"
+            pids[name], trees[name] = pid, {pid, *descendants(pid)}
+        return {name: sum(map(_cpu_seconds, trees[name])) for name in pids}
+
+
+@contextmanager
+def running_mesh() -> Iterator[BenchMesh]:
+    """Starts a mesh with the defaults of `tallymesh up`, and leaves nothing of it behind."""
+    # A unix socket's path may have some 100 bytes, so the folder is to be short.
+    folder = Path(tempfile.mkdtemp(prefix="tm-bench-"))
+    try:
+        with Processes() as processes:
+            mesh = start_mesh(processes, folder, "--log-level", "warning")
+            (sockets,) = folder.glob("tallymesh-up-*")
+            yield BenchMesh(mesh, sockets)
+            mesh.process.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
