@@ -39,8 +39,10 @@ WORTHWHILE_SECONDS: Final = 0.001
 LONG_SECONDS: Final = 0.05
 # How often running chunks are looked at.
 TICK_SECONDS: Final = 0.025
-# A result waits for company at most so long, and at most half as long as its chunk took.
-COMPANY_SECONDS: Final = 0.025
+# A result waits for company half as long as its chunk took, but within these bounds: the least is
+# far less than a call takes, so that what two processes end together is told together.
+MIN_COMPANY_SECONDS: Final = 0.0003
+MAX_COMPANY_SECONDS: Final = 0.025
 # Progress is told of chunks that take longer than this.
 PROGRESS_SECONDS: Final = 0.25
 # Weight of the newest measurement in the mean over all jobs.
@@ -189,8 +191,9 @@ class Foreman:
         self.chunks_done += chunks.count
         # While more of the job is being computed here, a result waits a little for company.
         has_company = any(span.job == chunks.job for span in self.spans())
-        patience = min(mean / 2, COMPANY_SECONDS) if has_company else 0.0
-        self._outbox.add_values(chunks, values, micros, due=time.monotonic() + patience)
+        patience = max(MIN_COMPANY_SECONDS, min(mean / 2, MAX_COMPANY_SECONDS))
+        due = time.monotonic() + patience if has_company else 0.0
+        self._outbox.add_values(chunks, values, micros, due=due)
         self._pump()
         self.news()
 
