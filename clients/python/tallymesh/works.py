@@ -27,7 +27,7 @@ class JobOptions(TypedDict, total=False):
     """How a job is to be run; what is left out is as the mesh chooses.
 
     Attributes:
-        chunks: Into how many chunks to cut the work; 0 lets its kernel plan.
+        chunks: Into how many chunks to cut the work, 1 to 4,194,304; default: its kernel plans.
         queue: The queue to wait in; default "default".
         priority: Share among the jobs of the queue, 0 to 9; each step doubles it.
         labels: Free marks to list by.
@@ -52,12 +52,14 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
     """
     job = Job(
         work=_wrap(work),
-        chunk_count=_fitting("job.chunk_count", options.get("chunks", 0), 0, 2**22),
         queue=options.get("queue", ""),
         priority=_fitting("job.priority", options.get("priority", 0), 0, 9),
         labels=options.get("labels", {}),
-        max_attempts=_fitting("job.max_attempts", options.get("max_attempts", 0), 0, 100),
     )
+    if "chunks" in options:
+        job.chunk_count = _fitting("job.chunk_count", options["chunks"], 1, 2**22)
+    if "max_attempts" in options:
+        job.max_attempts = _fitting("job.max_attempts", options["max_attempts"], 1, 100)
     if abacus := options.get("abacus"):
         job.abacus = resource_name("abaci", abacus)
     return job

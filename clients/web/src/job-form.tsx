@@ -122,7 +122,7 @@ export function JobForm({ onCreated }: { onCreated: (job: Job) => void }) {
 function readJob({ from, to, chunks, abacus }: Readonly<Record<FieldName, string>>) {
   const start = from.trim() ? readInteger("from", from, 0n, UINT64_MAX) : 0n;
   const stop = readInteger("to", to, 0n, UINT64_MAX);
-  if (stop < start - 1n) {
+  if (stop < start) {
     throw new Problem("INVALID_FIELD", {
       field: "to",
       value: to.trim(),
@@ -131,7 +131,7 @@ function readJob({ from, to, chunks, abacus }: Readonly<Record<FieldName, string
   }
   return {
     work: { kernel: { case: "countPrimes" as const, value: { start, stop } } },
-    chunkCount: chunks.trim() ? readInteger("chunks", chunks, 1n, CHUNKS_MAX) : 0n,
+    chunkCount: chunks.trim() ? readInteger("chunks", chunks, 1n, CHUNKS_MAX) : undefined,
     abacus: abacus.trim() ? `abaci/${abacusName("abacus", abacus)}` : "",
   };
 }

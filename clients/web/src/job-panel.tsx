@@ -202,7 +202,7 @@ function Figures({ job, now }: { job: Job; now: number }) {
       <div>
         <dt>Chunks</dt>
         <dd data-testid="chunks-done">
-          {grouped(progress?.chunksDone ?? 0n)} / {grouped(progress?.chunksTotal ?? job.chunkCount)}
+          {grouped(progress?.chunksDone ?? 0n)} / {grouped(progress?.chunksTotal ?? job.chunkCount ?? 0n)}
         </dd>
       </div>
       {!ended && (
@@ -259,7 +259,7 @@ function Outcome({ job, now }: { job: Job; now: number }) {
       {job.state === Job_State.CANCELLED && (
         <p class="outcome" data-testid="cancelled">
           <strong>Cancelled.</strong> {grouped(job.progress?.chunksDone ?? 0n)} of{" "}
-          {plural(job.chunkCount, "chunk")} had been counted.
+          {plural(job.chunkCount ?? 0n, "chunk")} had been counted.
         </p>
       )}
     </div>

@@ -49,19 +49,13 @@ def accept(
             f"job.work.{kernel.name}.{error.field}", error.value, error.bound
         ) from None
     most = min(MAX_CHUNKS, kernel.max_chunks)
-    if not 0 <= job.chunk_count <= most:
-        raise InvalidField(
-            "job.chunk_count",
-            job.chunk_count,
-            f"a number from 1 to {most}, or 0 to have it planned",
-        )
+    if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
+        raise InvalidField("job.chunk_count", job.chunk_count, f"a number from 1 to {most}")
     if not 0 <= job.priority <= _MAX_PRIORITY:
         raise InvalidField("job.priority", job.priority, f"a number from 0 to {_MAX_PRIORITY}")
-    if not 0 <= job.max_attempts <= _MAX_ATTEMPTS:
+    if job.HasField("max_attempts") and not 1 <= job.max_attempts <= _MAX_ATTEMPTS:
         raise InvalidField(
-            "job.max_attempts",
-            job.max_attempts,
-            f"a number from 1 to {_MAX_ATTEMPTS}, or 0 for {_DEFAULT_ATTEMPTS}",
+            "job.max_attempts", job.max_attempts, f"a number from 1 to {_MAX_ATTEMPTS}"
         )
     new = NewJob(
         tenant=caller.tenant,

@@ -38,7 +38,7 @@ def test_each_service_is_reached_where_it_is_served(channel: grpc.Channel) -> No
 def test_answers_name_the_node_and_the_request(channel: grpc.Channel) -> None:
     mesh = mesh_service_pb2_grpc.MeshServiceStub(channel)
     _, call = mesh.WhoAmI.with_call(mesh_service_pb2.WhoAmIRequest())
-    metadata = dict(call.initial_metadata())
+    metadata = dict(call.trailing_metadata())
     assert metadata["tallymesh-node"] == "gateway-1"
     assert metadata["tallymesh-request-id"]
 

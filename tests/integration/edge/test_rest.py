@@ -35,7 +35,7 @@ def test_names_and_defaults_are_those_of_the_protos(edge: Edge) -> None:
         "stop": "10000000000",
         "method": "METHOD_UNSPECIFIED",
     }
-    assert job["chunk_count"] == "0"
+    assert job["version"] == "0"
 
 
 def test_the_rest_of_a_request_is_its_query(edge: Edge) -> None:

@@ -223,6 +223,8 @@ async def test_request_id_makes_create_safe_to_repeat(gateway: Gateway) -> None:
         (Job(), "job.work", "UNKNOWN_KERNEL"),
         (Job(work=work_pb2.Work.FromString(b"\xfa\x3e\x00")), "job.work", "UNKNOWN_KERNEL"),
         (simulate(-1), "job.chunk_count", "INVALID_FIELD"),
+        (simulate(0), "job.chunk_count", "INVALID_FIELD"),
+        (simulate(1, max_attempts=0), "job.max_attempts", "INVALID_FIELD"),
         (simulate(10**9), "job.chunk_count", "INVALID_FIELD"),
         (simulate(1, queue="Bad"), "job.queue", "INVALID_FIELD"),
         (simulate(1, priority=10), "job.priority", "INVALID_FIELD"),

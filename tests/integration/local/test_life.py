@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -44,7 +43,7 @@ def test_up_computes_mends_itself_and_stops(processes: Processes, folder: Path) 
     with Client(mesh.address) as client:
         assert client.count_primes(10**6) == PRIMES_BELOW_10_6
         for name in sorted(NAMES - {"valkey"}):
-            kill(mesh, name)
+            mesh.kill(name)
         assert client.count_primes(10**6, timeout=30) == PRIMES_BELOW_10_6
 
     left = everything(mesh)
@@ -55,16 +54,6 @@ def test_up_computes_mends_itself_and_stops(processes: Processes, folder: Path) 
     said = mesh.process.output()
     assert "worker-1 was killed by SIGKILL; starting it again in 0.2 s" in said
     assert "Traceback" not in said
-
-
-def kill(mesh: LocalMesh, name: str) -> None:
-    """Kills one process by -9 and waits until another one stands in its place."""
-    killed = mesh.pids[name]
-    assert killed is not None
-    subprocess.run(["kill", "-9", str(killed)], check=True)
-    eventually_sync(
-        lambda: mesh.pids[name] not in {None, killed}, message=f"{name} being started again"
-    )
 
 
 def test_nothing_outlives_a_mesh_that_is_killed(processes: Processes, folder: Path) -> None:
@@ -87,7 +76,7 @@ def test_data_survives_the_stores_death_and_a_restart(processes: Processes, fold
     mesh = start_mesh(processes, folder, *options)
     with Client(mesh.address) as client:
         assert client.abacus("beans").add(5) == 5
-        kill(mesh, "valkey")
+        mesh.kill("valkey")
         assert client.abacus("beans").sum == 5
         assert client.count_primes(10**6, timeout=30) == PRIMES_BELOW_10_6
     assert mesh.process.stop(timeout=15) == 0

@@ -147,7 +147,7 @@ def job_options(function: Function) -> Function:
         label_option,
         click.option("--priority", type=integer, help="Share in the queue, 0 to 9."),
         click.option("--queue", metavar="NAME", help="The queue to wait in."),
-        click.option("--chunks", type=integer, help="Chunks to cut it into; 0: the mesh plans."),
+        click.option("--chunks", type=integer, help="Chunks to cut it into; default: a plan."),
     ):
         function = option(function)
     return function

@@ -204,7 +204,7 @@ class Job(_message.Message):
     """Resource name, `jobs/{job}`, given by the mesh: 4 to 64 characters of [a-z0-9]."""
     chunk_count: _builtins.int
     """How many chunks to cut the work into: 1 to 4,194,304 (2^22); kernels that are not additive
-    (Add) take at most 65,536. 0 lets the kernel plan. The answer holds the number in force.
+    (Add) take at most 65,536. Left out, the kernel plans. The answer holds the number in force.
     """
     queue: _builtins.str
     """The queue to wait in: 1 to 63 characters of [a-z0-9-], starting with a letter. Default
@@ -289,12 +289,12 @@ class Job(_message.Message):
         *,
         name: _builtins.str = ...,
         work: _work_pb2.Work | None = ...,
-        chunk_count: _builtins.int = ...,
+        chunk_count: _builtins.int | None = ...,
         queue: _builtins.str = ...,
         priority: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         abacus: _builtins.str = ...,
-        max_attempts: _builtins.int = ...,
+        max_attempts: _builtins.int | None = ...,
         state: Global___Job.State.ValueType = ...,
         state_reason: _builtins.str = ...,
         error: Global___Job.Error | None = ...,
@@ -314,11 +314,18 @@ class Job(_message.Message):
         abacus_posting: Global___Job.AbacusPosting | None = ...,
         compute_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abacus_posting", b"abacus_posting", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "start_time", b"start_time", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus_posting", b"abacus_posting", "chunk_count", b"chunk_count", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "max_attempts", b"max_attempts", "progress", b"progress", "result", b"result", "start_time", b"start_time", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abacus", b"abacus", "abacus_posting", b"abacus_posting", "checked_by", b"checked_by", "chunk_count", b"chunk_count", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "failed_attempts", b"failed_attempts", "handled_by", b"handled_by", "initiated_by", b"initiated_by", "kernel", b"kernel", "labels", b"labels", "lost_leases", b"lost_leases", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "progress", b"progress", "queue", b"queue", "refused_duplicates", b"refused_duplicates", "result", b"result", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "version", b"version", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus", b"abacus", "abacus_posting", b"abacus_posting", "checked_by", b"checked_by", "chunk_count", b"chunk_count", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "failed_attempts", b"failed_attempts", "handled_by", b"handled_by", "initiated_by", b"initiated_by", "kernel", b"kernel", "labels", b"labels", "lost_leases", b"lost_leases", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "progress", b"progress", "queue", b"queue", "refused_duplicates", b"refused_duplicates", "result", b"result", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "version", b"version", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__chunk_count: _TypeAlias = _typing.Literal["chunk_count"]  # noqa: Y015
+    _WhichOneofArgType__chunk_count: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count"]  # noqa: Y015
+    _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chunk_count) -> _WhichOneofReturnType__chunk_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
 
