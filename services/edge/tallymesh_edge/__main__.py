@@ -23,12 +23,22 @@ def main() -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="IP address to listen on")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="host name by which clients call it, besides those of this machine; may repeat",
+    )
     given = parser.parse_args()
     if not given.directory.is_dir():
         parser.error(f"{given.directory} is not a folder")
     try:
         config = EdgeConfig(
-            gateways=given.gateway, abaci=given.abacus, host=given.host, port=given.port
+            gateways=given.gateway,
+            abaci=given.abacus,
+            host=given.host,
+            port=given.port,
+            names=given.name,
         )
         write_bundle(given.directory, config)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,8 @@ from typing import Any
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """The longest body of a REST call, as long as the longest gRPC message."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _PACKAGE = resources.files("tallymesh_edge")
 
@@ -38,6 +41,9 @@ class EdgeConfig:
         abaci: Addresses of abacus nodes, likewise.
         host: The IP address to listen on.
         port: The TCP port to listen on, 1 to 65535.
+        names: Host names and IP addresses by which clients may call it, besides those of this
+            machine; "*" stands for any. Pages of other sites, and sites that make their own name
+            stand for this machine, are refused.
         node: The edge's name in its own records.
         page: The folder of the static page.
         descriptor_set: The compiled protos, by which REST calls are read.
@@ -49,6 +55,7 @@ class EdgeConfig:
     abaci: Sequence[str]
     host: str = "127.0.0.1"
     port: int = 8080
+    names: Sequence[str] = ()
     node: str = "edge"
     page: Path | None = None
     descriptor_set: Path | None = None
@@ -67,6 +74,10 @@ def render(config: EdgeConfig) -> str:
         "node": config.node,
         "host": config.host,
         "port": config.port,
+        "domains": _domains(config.names),
+        # Envoy wants each domain once, so where any name will do there is no other.
+        "other_domains": ["*"] if _domains(config.names) != ["*"] else ["unknown.invalid"],
+        "origins": _origins(config.names),
         "access_log": [_file_log(config.access_log)] if config.access_log else [],
         "descriptor_set": str((config.descriptor_set or default_descriptor_set()).absolute()),
         "page_directory": f"{page}/",
@@ -85,6 +96,19 @@ def _admin(socket: Path | None) -> str:
     if socket is None:
         return "# No admin interface."
     return f"admin: {json.dumps({'address': {'pipe': {'path': str(socket), 'mode': 0o600}}})}"
+
+
+def _domains(names: Sequence[str]) -> list[str]:
+    if "*" in names:
+        return ["*"]
+    return sorted({f"[{name}]" if ":" in name else name for name in (*_LOOPBACK, *names)})
+
+
+def _origins(names: Sequence[str]) -> str:
+    domains = _domains(names)
+    if domains == ["*"]:
+        return ".*"
+    return rf"https?://({'|'.join(re.escape(domain) for domain in domains)})(:[0-9]+)?"
 
 
 def _endpoint(address: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -158,6 +159,7 @@ class Plan:
             abaci=[self.abacus_address],
             host=options.host,
             port=options.port,
+            names=["*" if ip_address(options.host).is_unspecified else options.host],
             admin_socket=self._directory / "envoy-admin.sock",
             access_log=Path("/dev/stdout") if options.log_level == "debug" else None,
         )

@@ -1,5 +1,7 @@
 """Native gRPC and grpc-web through the edge."""
 
+import json
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -94,8 +96,8 @@ def test_a_message_over_the_limit_is_refused(channel: grpc.Channel) -> None:
     jobs = job_service_pb2_grpc.JobServiceStub(channel)
     with pytest.raises(grpc.RpcError) as raised:
         jobs.CreateJob(job_service_pb2.CreateJobRequest(job=job_pb2.Job(queue="q" * 10_485_760)))
-    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "4194304" in str(raised.value)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "over the limit of 4194304 bytes" in str(raised.value)
 
 
 def test_grpc_web_with_cors(edge: Edge) -> None:
@@ -133,3 +135,19 @@ def test_only_pages_of_this_machine_may_call(edge: Edge, origin: str, allowed: b
         headers={"origin": origin, "access-control-request-method": "POST"},
     )
     assert (answer.headers["access-control-allow-origin"] == origin) is allowed
+
+
+@pytest.mark.parametrize("origin", ["https://example.com", "http://localhost.example.com", "null"])
+def test_foreign_pages_change_nothing(edge: Edge, origin: str) -> None:
+    simple = {"origin": origin, "content-type": "text/plain"}
+    answer = edge.request("POST", "/v1/abaci/a:add", body='{"number": 1}', headers=simple)
+    assert answer.status == 403
+    assert json.loads(answer.body)["message"] == "pages of other sites may not call this mesh"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8080", 200), ("evil.example:8080", 403)],
+)
+def test_only_known_names_are_answered(edge: Edge, host: str, status: int) -> None:
+    assert edge.request("GET", "/v1/whoami", headers={"host": host}).status == status
