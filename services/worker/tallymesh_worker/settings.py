@@ -36,7 +36,7 @@ class WorkerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     node: str = Field(default_factory=_default_node, pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
-    gateway: str = "localhost:7001"
+    gateway: str = "127.0.0.1:7101"
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1024)
     queues: str = "default"
     child_memory_mib: int = Field(default=0, ge=0)

@@ -114,7 +114,7 @@ def _run(run: Any, settings: Settings) -> int:
         click.echo(f"error: {describe(error, choose_address(settings.address))}", err=True)
         return exit_code(error)
     except Exception as error:
-        if os.environ.get("TALLYMESH_DEBUG"):
+        if os.environ.get("TALLYMESH_DEBUG") == "1":
             raise
         click.echo(
             f"error: unexpected {type(error).__name__}: {error} (TALLYMESH_DEBUG=1 shows where)",
