@@ -85,6 +85,13 @@ class UnknownKernel(DomainError):
         )
 
 
+class MalformedRequest(DomainError):
+    """What was sent cannot be read as the call's request, or is too long to be read."""
+
+    reason = "MALFORMED_REQUEST"
+    code = Code.INVALID_ARGUMENT
+
+
 class NotFound(DomainError):
     """The resource does not exist."""
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from tallymesh_core.domain.errors import DomainError
+from tallymesh_core.domain.errors import DomainError, MalformedRequest
 from tallymesh_core.rpc import status
 from tallymesh_core.rpc.context import Caller, set_caller
 
@@ -42,8 +43,9 @@ class InternalError(DomainError):
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Names the call and its caller, turns errors into rich statuses, and logs the outcome."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, max_request_bytes: int) -> None:
         self._node = node
+        self._max_request_bytes = max_request_bytes
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -63,22 +65,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
                 self._wrap_stream(handler.unary_stream, method),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=self._wrap_reader(handler.request_deserializer, method),
                 response_serializer=handler.response_serializer,
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._wrap_unary(handler.unary_unary, method),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=self._wrap_reader(handler.request_deserializer, method),
                 response_serializer=handler.response_serializer,
             )
         self._wrapped[method] = wrapped
         return wrapped
 
+    def _wrap_reader(self, inner: Any, method: str) -> Any:
+        # gRPC answers an exception here by its class and text: so the handler is to raise it.
+        def read(data: bytes) -> Any:
+            if len(data) > self._max_request_bytes:
+                return MalformedRequest(
+                    f"the request of {len(data)} bytes is over the limit of"
+                    f" {self._max_request_bytes} bytes",
+                    metadata={
+                        "value": str(len(data)),
+                        "bound": f"at most {self._max_request_bytes} bytes",
+                    },
+                )
+            try:
+                return inner(data)
+            except DecodeError:
+                return MalformedRequest(f"what was sent is not a request of {method}")
+
+        return read
+
     def _wrap_unary(self, inner: Any, method: str) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             call = _Call(method, context, self._node)
             try:
+                _demand_readable(request)
                 answer = await inner(request, context)
             except Exception as error:
                 await call.abort(error)
@@ -93,6 +115,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ) -> AsyncIterator[Any]:
             call = _Call(method, context, self._node)
             try:
+                _demand_readable(request)
                 async for answer in inner(request, context):
                     yield answer
             except Exception as error:
@@ -100,6 +123,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.end()
 
         return handle
+
+
+def _demand_readable(request: Any) -> None:
+    if isinstance(request, MalformedRequest):
+        raise request
 
 
 class _Call:

@@ -50,12 +50,13 @@ def create_server(node: str, *, max_receive_bytes: int = MAX_MESSAGE_BYTES) -> g
         max_receive_bytes: Longest request taken.
     """
     return grpc.aio.server(
-        interceptors=[CallInterceptor(node)],
+        interceptors=[CallInterceptor(node, max_receive_bytes)],
         options=[
             *tolerance_options(),
             # A second server on the same port is a mistake, not a replica.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", max_receive_bytes),
+            # What is a little too long is refused in our own words, what is far too long unread.
+            ("grpc.max_receive_message_length", 4 * max_receive_bytes),
             ("grpc.max_concurrent_streams", 100_000),
         ],
     )
