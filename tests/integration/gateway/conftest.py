@@ -85,7 +85,9 @@ async def running_gateway(store_url: str, node: str = "gateway-1") -> AsyncItera
         )
         stop = asyncio.Event()
         serving = asyncio.create_task(serve(settings, stop))
-        async with grpc.aio.insecure_channel(address) as channel:
+        # It looks for the gateway before that listens, and is to look again at once.
+        options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
             await asyncio.wait_for(channel.channel_ready(), 10)
             yield Gateway(channel, stop)
         stop.set()
