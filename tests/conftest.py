@@ -1,12 +1,32 @@
 """Fixtures that every level of tests shares."""
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
+from tests.harness.local_mesh import LocalMesh, start_mesh
 from tests.harness.processes import Processes
 from tests.harness.valkey import ValkeyServer
+
+#: How much of what a mesh said is shown beside a failure.
+_SHOWN_CHARACTERS = 8_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows, beside a test's failure, what the mesh that it used has said."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, LocalMesh):
+                said = value.process.output()[-_SHOWN_CHARACTERS:]
+                report.sections.append(("What the mesh said", said))
+    return report
 
 
 @pytest.fixture
@@ -14,6 +34,23 @@ def processes() -> Iterator[Processes]:
     """Starts subprocesses, none of which outlives the test."""
     with Processes() as tracked:
         yield tracked
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="tm-test-") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def mesh() -> Iterator[LocalMesh]:
+    """A whole mesh behind Envoy, as a user starts it; shared by all tests that do it no harm."""
+    with Processes() as processes, tempfile.TemporaryDirectory(prefix="tm-mesh-") as path:
+        mesh = start_mesh(processes, Path(path), "--ephemeral")
+        yield mesh
+        assert mesh.process.stop() == 0
+        assert "Traceback" not in mesh.process.output()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from tests.harness.polling import eventually_sync
 from tests.harness.ports import free_port
 from tests.harness.processes import Process, Processes
+from tests.harness.tools import require
+from tests.harness.valkey import find_server
 
 
 class LocalMesh:
@@ -28,6 +32,17 @@ class LocalMesh:
     def pids(self) -> dict[str, int | None]:
         """The process ids by name; None for one that is just being started again."""
         return dict(self._state()["processes"])
+
+    def kill(self, *names: str) -> None:
+        """Kills processes by -9, all at once, and waits until others stand in their places."""
+        killed = {name: self.pids[name] for name in names}
+        for pid in killed.values():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        eventually_sync(
+            lambda: all(self.pids[name] not in {None, pid} for name, pid in killed.items()),
+            message=f"{', '.join(names)} being started again",
+        )
 
     def wait_until_ready(self, timeout: float = 45.0) -> None:
         def ready() -> bool:
@@ -56,6 +71,9 @@ def start_mesh(
         options: More options of `tallymesh up`.
         env: Laid over this process's own environment.
     """
+    find_server()
+    if "--no-edge" not in options:
+        require("envoy")
     state_file = folder / "mesh.json"
     port = str(free_port())
     process = processes.start(
@@ -95,3 +113,19 @@ def descendants(pid: int) -> set[int]:
         found.update(children)
         pending.extend(children)
     return found
+
+
+def computing(mesh: LocalMesh, within: float = 0.2) -> set[int]:
+    """The processes of the mesh's workers that use a processor now, looking for so many seconds."""
+    workers = [pid for name, pid in mesh.pids.items() if name.startswith("worker") and pid]
+    children = {child for worker in workers for child in descendants(worker)}
+    before = {pid: _processor_seconds(pid) for pid in children}
+    time.sleep(within)
+    return {pid for pid in children if _processor_seconds(pid) - before[pid] > within / 4}
+
+
+def _processor_seconds(pid: int) -> float:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0

@@ -1,0 +1,32 @@
+"""Cancelling stops the computation itself, also one that does not listen."""
+
+import time
+
+from tallymesh import Client, Job, Simulate
+from tests.e2e.conftest import CommandLine
+from tests.harness.commands import running
+from tests.harness.local_mesh import LocalMesh, alive, computing
+from tests.harness.polling import eventually_sync
+from tests.harness.primes import PRIMES_UP_TO
+
+
+def test_cancel_stops_work_that_does_not_listen(
+    mesh: LocalMesh, client: Client, cli: CommandLine
+) -> None:
+    work = Simulate(busy=True, ignore_cancel=True)
+    work.duration.FromSeconds(3600)
+    job = client.submit(work, chunks=2)
+    with running(cli.command("jobs", "watch", job.name)) as watch:
+        eventually_sync(lambda: len(computing(mesh)) == 2, message="two processes being busy")
+        busy = computing(mesh)
+
+        job.cancel()
+
+        began = time.monotonic()
+        eventually_sync(lambda: not any(map(alive, busy)), message="the computing having ended")
+        assert time.monotonic() - began < 2
+        assert watch.wait(timeout=20) == 3
+    assert job.refresh().state == Job.STATE_CANCELLED
+    assert job.job.progress.chunks_running == 0
+    # The processes that had to be killed were replaced.
+    assert client.count_primes(10**6, chunks=8, timeout=30) == PRIMES_UP_TO[10**6]

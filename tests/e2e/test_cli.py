@@ -1,0 +1,139 @@
+"""The command line, each command as a user runs it."""
+
+import json
+import signal
+from uuid import uuid4
+
+import pytest
+
+from tallymesh import Client, Job, NotFound, Simulate
+from tests.e2e.conftest import CommandLine
+from tests.harness.commands import run, running
+from tests.harness.polling import eventually_sync
+
+ONE_HOUR = ("--duration", "1h")
+
+
+def test_the_mesh_tells_of_itself(cli: CommandLine) -> None:
+    status = cli.output("status")
+    assert "HEALTHY" in status
+    assert "worker-1" in status
+    assert "worker-2" in status
+    assert "gateway-1" in cli.output("whoami")
+    assert "round trip" in cli.output("check-store")
+
+
+def test_a_count_is_bare_on_stdout_and_explained_on_stderr(cli: CommandLine) -> None:
+    ended = run(cli.command("primes", "1_000_000", "--from", "10", "--chunks", "4"))
+    assert (ended.returncode, ended.stdout) == (0, "78494\n")
+    assert "78,494 primes from 10 to 1,000,000" in ended.stderr
+    assert "4 chunks" in ended.stderr
+    assert "accepted by gateway-1, answered by gateway-1" in ended.stderr
+
+
+def test_numbers_are_added_exactly(cli: CommandLine) -> None:
+    assert cli.output("add", "0.1", "0.2", "-5", "1e30", "2**40") == (
+        "1000000000000000001099511627771.3\n"
+    )
+
+
+def test_a_detached_job_is_found_again(cli: CommandLine) -> None:
+    label = f"run={uuid4().hex}"
+    options = ("--chunks", "3", "--label", label, "--detach")
+    name = cli.output("primes", "10^6", *options).strip()
+    assert cli.output("jobs", "watch", name) == "78498\n"
+    listed = [json.loads(line) for line in cli.output(
+        "jobs", "list", "--label", label, "--state", "succeeded", "-o", "jsonl"
+    ).splitlines()]  # fmt: skip
+    assert [job["name"] for job in listed] == [name]
+    assert name in cli.output("jobs", "list", "--label", label)
+    page = cli.output("jobs", "get", name)
+    assert "SUCCEEDED" in page
+    assert "78498" in page
+    chunks = json.loads(cli.output("jobs", "chunks", name, "-o", "json"))["chunks"]
+    assert [chunk["state"] for chunk in chunks] == ["STATE_DONE"] * 3
+
+
+def test_a_watch_is_json_line_by_line(cli: CommandLine) -> None:
+    lines = cli.output("simulate", "--chunks", "2", "-o", "jsonl").splitlines()
+    events = [json.loads(line) for line in lines]
+    assert "snapshot" in events[0]
+    assert events[-1]["ended"]["result"]["simulate"]["chunks"] == "2"
+
+
+def test_an_abacus(cli: CommandLine) -> None:
+    name = f"a{uuid4().hex}"
+    assert cli.output("abacus", "get", name) == "0\n"
+    assert cli.output("abacus", "add", name, "2**40") == "1099511627776\n"
+    with running(cli.command("abacus", "watch", name)) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline() == "1099511627776\n"
+        assert cli.output("abacus", "add", name, "-0.5") == "1099511627775.5\n"
+        assert watch.stdout.readline() == "1099511627775.5\n"
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=10) == 0
+    assert cli.output("abacus", "reset", name) == "1099511627775.5\n"
+    assert cli.output("abacus", "get", name) == "0\n"
+
+
+def test_a_total_lands_on_its_abacus_once(cli: CommandLine, client: Client) -> None:
+    name = f"a{uuid4().hex}"
+    for sum_after in ("78,498", "156,996"):
+        ended = run(cli.command("primes", "1e6", "--chunks", "8", "--abacus", name))
+        assert (ended.returncode, ended.stdout) == (0, "78498\n")
+        assert f"abaci/{name} is now {sum_after}" in ended.stderr
+    read = client.abacus(name).read()
+    assert (read.value, read.add_count, read.answered_by) == ("156996", 2, "abacus-1")
+
+
+def test_a_job_that_fails_fails_the_command(cli: CommandLine) -> None:
+    failing = ("simulate", "--chunks", "1", "--max-attempts", "1")
+    said = cli.fail(*failing, "--failure-rate", "1", code=1)
+    assert "failed" in said
+    assert "chunk 0" in said
+    assert "failed" in cli.fail(*failing, "--crash-rate", "1", code=1)
+
+
+def test_a_wait_that_is_too_long_ends_the_command_but_not_the_job(
+    cli: CommandLine, client: Client
+) -> None:
+    said = cli.fail("simulate", *ONE_HOUR, "--chunks", "1", "--timeout", "1s", code=4)
+    assert "it goes on: tallymesh jobs watch jobs/" in said
+    job = client.job(said.split()[-1])
+    assert job.refresh().state in (Job.STATE_PENDING, Job.STATE_RUNNING)
+    job.cancel()
+
+
+def test_ctrl_c_detaches_and_a_second_one_cancels(cli: CommandLine, client: Client) -> None:
+    label = uuid4().hex
+    command = ("simulate", *ONE_HOUR, "--chunks", "1", "--label", f"run={label}")
+    with running(cli.command(*command)) as watch:
+        assert watch.stderr is not None
+        (job,) = eventually_sync(lambda: list(client.jobs(labels={"run": label})), timeout=20)
+        assert "1 chunk" in watch.stderr.readline()  # so that it watches by now
+        watch.send_signal(signal.SIGINT)
+        detaching = next(line for line in watch.stderr if "detaching" in line)
+        assert "Ctrl-C again" in detaching
+        assert client.job(job.name).refresh().state == Job.STATE_RUNNING
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=20) == 3
+    assert client.job(job.name).refresh().state == Job.STATE_CANCELLED
+
+
+def test_a_cancelled_job_ends_its_watch(cli: CommandLine, client: Client) -> None:
+    work = Simulate()
+    work.duration.FromSeconds(3600)
+    job = client.submit(work, chunks=2)
+    with running(cli.command("jobs", "watch", job.name)) as watch:
+        assert watch.stderr is not None
+        assert "2 chunks" in watch.stderr.readline()
+        assert cli.output("jobs", "cancel", job.name) == f"{job.name} is cancelled\n"
+        assert watch.wait(timeout=20) == 3
+        assert "was cancelled" in watch.stderr.read()
+
+
+def test_what_is_not_there(cli: CommandLine, client: Client) -> None:
+    said = cli.fail("jobs", "get", "0" * 16, code=1)
+    assert said == f"error: jobs/{'0' * 16} does not exist\n"
+    with pytest.raises(NotFound):
+        client.job("0" * 16).refresh()

@@ -1,0 +1,133 @@
+"""Primes are counted through the whole path, watched live, by each way that leads to the mesh."""
+
+import json
+import time
+from collections.abc import Iterable
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from tallymesh import Client, CountPrimes, Job, JobEvent
+from tests.e2e.conftest import CommandLine
+from tests.harness.commands import json_objects, run, running
+from tests.harness.local_mesh import LocalMesh
+from tests.harness.primes import PRIMES_UP_TO
+from tests.harness.tools import require
+
+TO_10_10 = '{"work": {"count_primes": {"stop": "10000000000"}}}'
+
+Watched = list[tuple[float, JobEvent]]
+
+
+def watched(lines: Iterable[str]) -> Watched:
+    """The events that a program prints as JSON while it runs, each with when it came."""
+    return [(time.time(), ParseDict(event, JobEvent())) for event in json_objects(lines)]
+
+
+def assert_live(events: Watched) -> None:
+    """The watch of TO_10_10 told how far it was while it was counted, and ended with the count."""
+    kinds = [event.WhichOneof("event") for _, event in events]
+    assert (kinds[0], kinds[-1]) == ("snapshot", "ended")
+    job = events[-1][1].ended
+    assert job.state == Job.STATE_SUCCEEDED
+    assert job.result.count_primes.count == PRIMES_UP_TO[10**10]
+    ended_at = job.end_time.ToNanoseconds() / 1e9
+    during = [event for at, event in events if at < ended_at]
+    assert during[0].HasField("snapshot")
+    shares = [event.delta.progress.fraction for event in during if event.HasField("delta")]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 2
+    assert 0 < shares[-1] < 1
+
+
+@pytest.mark.timeout(180)
+def test_the_command_line_counts_to_10_11(cli: CommandLine) -> None:
+    ended = run(cli.command("primes", "1e11", "-o", "json"), timeout=170)
+
+    assert ended.returncode == 0, ended.stderr
+    job = json.loads(ended.stdout)
+    assert job["state"] == "STATE_SUCCEEDED"
+    assert job["result"]["count_primes"]["count"] == str(PRIMES_UP_TO[10**11])
+    assert job["progress"]["running_total"] == str(PRIMES_UP_TO[10**11])
+    assert job["progress"]["fraction"] == 1
+    computed = {worker: int(chunks) for worker, chunks in job["handled_by"].items()}
+    assert set(computed) == {"worker-1", "worker-2"}
+    assert sum(computed.values()) == int(job["chunk_count"])
+    assert (job["initiated_by"], job["checked_by"]) == ("gateway-1", "gateway-1")
+    progress, summary = ended.stderr.split("\n", maxsplit=1)
+    assert "chunks/s, ETA" in progress
+    assert "4,118,054,813 primes from 0 to 100,000,000,000 in" in summary
+
+
+def test_grpcurl_runs_a_job_by_reflection_and_sees_it_run(mesh: LocalMesh) -> None:
+    request = f'{{"job": {TO_10_10}}}'
+    command = [str(require("grpcurl")), "-plaintext", "-d", request, mesh.address]
+    with running([*command, "tallymesh.v1.JobService/RunJob"]) as grpcurl:
+        assert grpcurl.stdout is not None
+        assert_live(watched(grpcurl.stdout))
+        assert grpcurl.wait(timeout=10) == 0
+
+
+def test_grpcurl_finds_the_services(mesh: LocalMesh) -> None:
+    grpcurl = [str(require("grpcurl")), "-plaintext", mesh.address]
+    listed = run([*grpcurl, "list"]).stdout.split()
+    assert {f"tallymesh.v1.{name}Service" for name in ("Job", "Dispatch", "Mesh", "Abacus")} <= {
+        *listed
+    }
+    # What is not exposed at the edge is not told of there.
+    assert "tallymesh.v1.WorkerService" not in listed
+    for service in ("Job", "Abacus"):
+        described = run([*grpcurl, "describe", f"tallymesh.v1.{service}Service"])
+        assert described.returncode == 0, described.stderr
+        assert f"service {service}Service {{" in described.stdout
+
+
+def test_curl_submits_a_job_and_sees_it_run(mesh: LocalMesh) -> None:
+    curl = [str(require("curl")), "--silent", "--show-error", "--fail-with-body"]
+    url = f"http://{mesh.address}/v1"
+    created = run([*curl, "--json", TO_10_10, f"{url}/jobs"])
+    assert created.returncode == 0, created.stdout
+    name = json.loads(created.stdout)["name"]
+    with running([*curl, "--no-buffer", f"{url}/{name}:watch"]) as watch:
+        assert watch.stdout is not None
+        lines = iter(watch.stdout.readline, "")
+        assert_live(watched(lines))
+        assert watch.wait(timeout=10) == 0
+
+
+def test_curl_runs_a_job_in_one_call(mesh: LocalMesh) -> None:
+    curl = [str(require("curl")), "--silent", "--show-error", "--no-buffer", "--json", TO_10_10]
+    with running([*curl, f"http://{mesh.address}/v1/jobs:run"]) as ran:
+        assert ran.stdout is not None
+        assert_live(watched(ran.stdout))
+
+
+def test_the_python_client_counts_and_sees_it_run(client: Client) -> None:
+    job = client.submit(CountPrimes(stop=10**10))
+    assert_live([(time.time(), event) for event in job.events(timeout=60)])
+    assert job.result() == PRIMES_UP_TO[10**10]
+    assert client.count_primes(10**9, timeout=60) == PRIMES_UP_TO[10**9]
+
+
+def test_the_chunk_map_fills(client: Client) -> None:
+    job = client.submit(CountPrimes(stop=10**9), chunks=1000)
+    maps = [seen.progress.chunk_map for seen in job.watch(timeout=60)]
+    for seen in maps:
+        assert seen.chunks_per_cell == 4
+        assert len(seen.cells) == 250
+    assert set(maps[-1].cells) == {100}
+    shares = [sum(cell & 0x7F for cell in seen.cells) for seen in maps]
+    assert shares == sorted(shares)
+
+
+def test_chunks_tell_who_computed_them(client: Client) -> None:
+    job = client.submit(CountPrimes(stop=10**9), chunks=12)
+    assert job.result(timeout=60) == PRIMES_UP_TO[10**9]
+    chunks = list(job.chunks(page_size=5))
+    assert [chunk.index for chunk in chunks] == list(range(12))
+    by = [chunk.worker for chunk in chunks]
+    assert {worker: by.count(worker) for worker in by} == dict(job.job.handled_by)
+    for chunk in chunks:
+        assert chunk.attempt == 1
+        times = (chunk.lease_time, chunk.start_time, chunk.commit_time)
+        assert sorted(time.ToNanoseconds() for time in times) == [t.ToNanoseconds() for t in times]
