@@ -141,5 +141,10 @@ def _cells(figure: Figure) -> tuple[str, str, str]:
 
 
 def _number(value: float) -> str:
-    decimals = next((count for count, least in enumerate((100, 10, 1)) if value >= least), 3)
+    if value == 0:
+        return "0"
+    # Three digits that matter.
+    decimals = next(
+        (count for count, least in enumerate((99.95, 9.995, 0.9995)) if value >= least), 3
+    )
     return f"{value:,.{decimals}f}"

@@ -16,6 +16,8 @@ import psutil
 from tallymesh_kernels import describe_sieve
 from tallymesh_local.binaries import find_envoy, find_valkey
 
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -79,7 +81,7 @@ class Watch:
 def _busy_seconds() -> float:
     """Time of all cores that anybody used."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+    return float(sum(getattr(times, kind) for kind in _BUSY))
 
 
 def _own_seconds() -> float:
