@@ -125,11 +125,13 @@ class Foreman:
         for assignment in answer.assignments:
             partials = tuple(partial.SerializeToString() for partial in assignment.partials)
             span = Span.of(assignment.chunks, partials)
-            if self.draining or self._jobs.get(span.job) is None:
+            job = self._jobs.get(span.job)
+            if job is None or self.draining:
                 # A job forgotten while the call was open; the next one does not name it.
                 self._outbox.add_returned([span])
-            else:
-                self._waiting.append(span)
+                continue
+            self._waiting.append(span)
+            job.is_given_out |= span.end >= job.chunk_count
         for job in self._jobs.forget({span.job for span in self.spans()}):
             self.pool.forget(job)
         self._pump()
@@ -152,7 +154,7 @@ class Foreman:
 
     def find_nothing(self) -> None:
         """Takes note that the mesh has no work: what comes next may be of another kind."""
-        if not any(self.spans()):
+        if not self._holds_any():
             self._typical = None
 
     # The end.
@@ -188,6 +190,8 @@ class Foreman:
         self._typical = (
             mean if self._typical is None else self._typical + _WEIGHT * (mean - self._typical)
         )
+        if job.is_given_out and not self._holds_any():
+            self._typical = None  # what comes next may be of another kind
         self.chunks_done += chunks.count
         # While more of the job is being computed here, a result waits a little for company.
         has_company = any(span.job == chunks.job for span in self.spans())
@@ -233,6 +237,9 @@ class Foreman:
         self.available(unfinished)
 
     # How chunks are spread.
+
+    def _holds_any(self) -> bool:
+        return next(self.spans(), None) is not None
 
     def _requeue(self, spans: list[Span]) -> None:
         if self.draining:

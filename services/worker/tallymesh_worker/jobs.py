@@ -25,6 +25,7 @@ class Job:
         work: The Work, serialized.
         chunk_count: Into how many chunks it is cut.
         duration: Mean time that a chunk takes, in seconds; None while unknown.
+        is_given_out: Its last chunk has been given to this worker.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Job:
     work: bytes
     chunk_count: int
     duration: float | None = None
+    is_given_out: bool = False
 
     def measure(self, seconds: float) -> None:
         """Takes the time of a chunk, or the mean of a few, into the mean."""

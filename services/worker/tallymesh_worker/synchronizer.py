@@ -135,7 +135,7 @@ class Synchronizer:
         """
         self._abandon([call for call in self._calls.values() if call.waits])
         self._foreman.drain()
-        await self._until(lambda: not any(self._foreman.spans()), grace)
+        await self._until(lambda: not list(self._foreman.spans()), grace)
         self._foreman.give_up()
         await self._until(lambda: not self._outbox and not self._telling(), FAREWELL_SECONDS)
         self._abandon(list(self._calls.values()))
