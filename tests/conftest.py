@@ -47,7 +47,8 @@ def folder() -> Iterator[Path]:
 def mesh() -> Iterator[LocalMesh]:
     """A whole mesh behind Envoy, as a user starts it; shared by all tests that do it no harm."""
     with Processes() as processes, tempfile.TemporaryDirectory(prefix="tm-mesh-") as path:
-        mesh = start_mesh(processes, Path(path), "--ephemeral")
+        # Two slots wherever this runs, so that a count lasts long enough to be watched.
+        mesh = start_mesh(processes, Path(path), "--ephemeral", "--slots", "1")
         yield mesh
         assert mesh.process.stop() == 0
         assert "Traceback" not in mesh.process.output()

@@ -1,7 +1,5 @@
 """Cancelling stops the computation itself, also one that does not listen."""
 
-import time
-
 from tallymesh import Client, Job, Simulate
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import running
@@ -22,9 +20,9 @@ def test_cancel_stops_work_that_does_not_listen(
 
         job.cancel()
 
-        began = time.monotonic()
-        eventually_sync(lambda: not any(map(alive, busy)), message="the computing having ended")
-        assert time.monotonic() - began < 2
+        eventually_sync(
+            lambda: not any(map(alive, busy)), timeout=2, message="the computing having ended"
+        )
         assert watch.wait(timeout=20) == 3
     assert job.refresh().state == Job.STATE_CANCELLED
     assert job.job.progress.chunks_running == 0
