@@ -371,6 +371,9 @@ def test_a_job_that_does_not_exist(stub: JobServiceStub, rest: Rest) -> None:
         body = "{}" if method == "POST" else None
         refused = of_rest(rest, method, f"/v1/{name}{suffix}", body, status=404)
         assert (refused.reason, refused.metadata["name"]) == ("NOT_FOUND", name)
+    answer = rest.request("GET", f"/v1/{name}")
+    assert answer.headers["tallymesh-node"] == "gateway-1"
+    assert answer.headers["tallymesh-request-id"]
 
 
 @pytest.mark.parametrize("name", ["abaci/", "abaci/No_Name", "abaci/1st", f"abaci/{'a' * 64}"])

@@ -44,13 +44,11 @@ def test_health_tells_of_workers_and_store(rest: Rest) -> None:
 
 
 def test_who_am_i(rest: Rest) -> None:
-    who = rest.get("/v1/whoami")
-    assert (who["answered_by"], who["tenant"], who["principal"]) == (
-        "gateway-1",
-        "default",
-        "anonymous",
-    )
-    assert who["request_id"]
+    answer = rest.request("GET", "/v1/whoami")
+    who = answer.json
+    assert (who["tenant"], who["principal"]) == ("default", "anonymous")
+    assert who["answered_by"] == answer.headers["tallymesh-node"] == "gateway-1"
+    assert who["request_id"] == answer.headers["tallymesh-request-id"]
 
 
 def test_the_store_is_checked(rest: Rest) -> None:
@@ -128,6 +126,7 @@ def test_an_abacus_is_added_to_watched_and_reset(mesh: LocalMesh, rest: Rest) ->
     with closing(HTTPConnection(mesh.address, timeout=30)) as connection:
         connection.request("GET", f"{path}:watch")
         watch = connection.getresponse()
+        assert watch.headers["tallymesh-node"] == "abacus-1"
         assert json.loads(watch.readline())["value"] == "0"
 
         added = rest.post(f"{path}:add", {"number": 5, "request_id": "one"})

@@ -104,6 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 answer = await inner(request, context)
             except Exception as error:
                 await call.abort(error)
+            await call.name_to_rest()
             call.end()
             return answer
 
@@ -117,6 +118,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 _demand_readable(request)
                 async for answer in inner(request, context):
+                    await call.name_to_rest()
                     yield answer
             except Exception as error:
                 await call.abort(error)
@@ -137,11 +139,17 @@ class _Call:
         self._method = method
         self._context = context
         self._started = time.perf_counter()
-        self._caller = _caller(context)
+        self._caller, self._is_rest = _caller(context)
         set_caller(self._caller)
         # As trailing metadata: once a client has seen initial metadata, neither it nor a proxy
         # repeats a failed call; and sending them costs a fifth of a small call.
         self._names = ((NODE_HEADER, node), (REQUEST_ID_HEADER, self._caller.request_id))
+
+    async def name_to_rest(self) -> None:
+        """Names node and call before the first answer to REST, which has no trailers."""
+        if self._is_rest:
+            self._is_rest = False
+            await self._context.send_initial_metadata(self._names)
 
     def end(self) -> None:
         """Ends the call well."""
@@ -174,14 +182,19 @@ class _Call:
             access_log.debug("%s %s", self._method, code, extra=facts)
 
 
-def _caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+def _caller(context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Caller, bool]:
+    """The caller, and whether it speaks REST, which the edge has turned into gRPC."""
     given = forwarded = ""
+    is_rest = False
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and _VALID_REQUEST_ID.fullmatch(str(value)):
             given = str(value)
         elif key == "x-forwarded-for":
             forwarded = str(value)
-    return Caller(
+        elif key == "x-envoy-original-method":
+            is_rest = True
+    caller = Caller(
         request_id=given or uuid.uuid4().hex,
         find_peer=lambda: forwarded or str(context.peer()),
     )
+    return caller, is_rest
