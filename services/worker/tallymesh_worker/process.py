@@ -146,7 +146,7 @@ class ComputeProcess:
         self._stopping = 0
         self._leaving = False
         self._timer: asyncio.TimerHandle | None = None
-        self._unsent = bytearray()
+        self._unsent: deque[memoryview] = deque()
         self._frames = unpacker()
         self._ended = asyncio.Event()
         self._socket, theirs = socket.socketpair()
@@ -219,26 +219,24 @@ class ComputeProcess:
             whole: Compute the work as its only chunk, up to its result.
         """
         serial = self._next_serial
-        if job.key not in self._known:
-            self._known.add(job.key)
-            self._unsent += pack(Order.JOB, job.key, job.work, job.chunk_count)
-        if whole:
-            self._unsent += pack(Order.WHOLE, serial, job.key, span.attempt)
-        elif span.first >= job.chunk_count:
-            self._unsent += pack(Order.REDUCE, serial, job.key, span.attempt, span.partials)
-        else:
-            order = (Order.RUN, serial, job.key, span.attempt, span.first, span.count)
-            self._unsent += pack(*order)
         self._batches.append(_Batch(job, span, serial))
         self._next_serial += span.count
-        self._flush()
+        if whole:
+            order = pack(Order.WHOLE, serial, job.key, span.attempt)
+        elif span.first >= job.chunk_count:
+            order = pack(Order.REDUCE, serial, job.key, span.attempt, span.partials)
+        else:
+            order = pack(Order.RUN, serial, job.key, span.attempt, span.first, span.count)
+        if job.key not in self._known:
+            self._known.add(job.key)
+            order = pack(Order.JOB, job.key, job.work, job.chunk_count) + order
+        self._write(order)
 
     def forget(self, job: Job) -> None:
         """Makes the process forget a job of which it has no chunk."""
         if job.key in self._known:
             self._known.remove(job.key)
-            self._unsent += pack(Order.FORGET, job.key)
-            self._flush()
+            self._write(pack(Order.FORGET, job.key))
 
     def withdraw(self) -> list[Span]:
         """Takes back what it has not begun, and returns it."""
@@ -293,18 +291,22 @@ class ComputeProcess:
             self._leaving = True
             self._owner.gone(self)
 
+    def _write(self, data: bytes) -> None:
+        self._unsent.append(memoryview(data))
+        if len(self._unsent) == 1:
+            self._flush()
+
     def _flush(self) -> None:
-        if self._leaving:
-            return
         try:
-            sent = self._socket.send(self._unsent)
+            while self._unsent and not self._leaving:
+                sent = self._socket.send(self._unsent[0])
+                self._unsent[0] = self._unsent[0][sent:]
+                if not self._unsent[0]:
+                    self._unsent.popleft()
         except BlockingIOError:
-            sent = 0
-        except ConnectionError:
-            return  # it has died; _reap tells of it
-        del self._unsent[:sent]
-        if self._unsent:
             self._loop.add_writer(self._socket, self._flush)
+        except ConnectionError:
+            self._unsent.clear()  # it has died; _reap tells of it
         else:
             self._loop.remove_writer(self._socket)
 

@@ -138,19 +138,23 @@ class Synchronizer:
         await self._until(lambda: not list(self._foreman.spans()), grace)
         self._foreman.give_up()
         await self._until(lambda: not self._outbox and not self._telling(), FAREWELL_SECONDS)
-        self._abandon(list(self._calls.values()))
+        self._hush()
         with contextlib.suppress(grpc.aio.AioRpcError):
             stub, request = self._stubs[self._gateway], self._request(Parcel(), [])
             await stub.Synchronize(request, timeout=FAREWELL_SECONDS)
 
     async def close(self) -> None:
         """Ends all calls."""
+        self._hush()
+        for channel in self._channels:
+            await channel.close()
+
+    def _hush(self) -> None:
+        """Ends all calls and makes no more."""
         self._foreman.news = _unheard
         if self._timer:
             self._timer.cancel()
         self._abandon(list(self._calls.values()))
-        for channel in self._channels:
-            await channel.close()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
