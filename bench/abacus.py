@@ -30,7 +30,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
             rounds=5 if quick else 25,
             batch=40,
         )
-    adds, rounds = (1_600, 1) if quick else (4_800, 3)
+    adds, rounds = (1_600, 1) if quick else (3_200, 3)
     with asyncio.Runner() as runner:
 
         def rate(address: str) -> list[float]:
@@ -39,6 +39,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
         rates = interleaved(
             {"edge": lambda _: rate(mesh.edge), "direct": lambda _: rate(mesh.abacus)},
             rounds=rounds,
+            warm_up=False,
         )
     return [
         ratio("one add, through Envoy / direct", taken["edge"], taken["direct"]),

@@ -11,7 +11,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     # What a start leaves to be done is not what being idle costs.
     time.sleep(2.0 if quick else 5.0)
     before, begun = mesh.cpu_seconds(), time.monotonic()
-    time.sleep(5.0 if quick else 20.0)
+    time.sleep(5.0 if quick else 15.0)
     seconds = time.monotonic() - begun
     after = mesh.cpu_seconds()
     shares = {name: 100 * (after[name] - before[name]) / seconds for name in before}
