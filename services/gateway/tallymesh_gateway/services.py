@@ -19,7 +19,7 @@ from tallymesh.v1 import (
 )
 from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
-from tallymesh_core.domain.jobs import JobRecord
+from tallymesh_core.domain.jobs import MAX_CHUNKS, JobRecord
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.store.inspection import Inspection, StoreFacts
@@ -77,7 +77,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             before=names.page_cursor(request.page_token, wanted.text),
             limit=size,
             accept=wanted.accepts,
-            scan_until_ms=wanted.from_ms,
+            from_ms=wanted.from_ms,
         )
         return job_service_pb2.ListJobsResponse(
             jobs=[
@@ -119,7 +119,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job_id = names.job_id(request.parent, "parent")
         size = names.page_size(request.page_size, 100, 1000)
         cursor = names.page_cursor(request.page_token, job_id)
-        if cursor and not cursor.isdecimal():
+        if cursor and not (cursor.isdecimal() and len(cursor) <= len(str(MAX_CHUNKS))):
             raise InvalidField("page_token", request.page_token, "a next_page_token of this list")
         first = int(cursor or 0)
         chunks, total = await self._jobs.chunks(current_caller().tenant, job_id, first, size)

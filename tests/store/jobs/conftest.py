@@ -49,10 +49,9 @@ class Scheduler:
             name=f"name-{uid}",
             info=uid.encode(),
             slots=1,
-            draining=False,
             held=held or [],
             open_calls=open_calls,
-            **more,
+            **({"draining": False} | more),
         )
 
     async def lease(
@@ -70,8 +69,7 @@ class Scheduler:
     ) -> tuple[int, int]:
         result = SpanResults(
             span,
-            micros=(1000,) * span.count,
-            **({"sums": (value,) * span.count} | form),
+            **({"sums": (value,) * span.count, "micros": (1000,) * span.count} | form),
         )
         committed = await self.leases.commit(uid, f"name-{uid}", [result])
         return committed.accepted, committed.refused

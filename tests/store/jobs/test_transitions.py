@@ -334,7 +334,7 @@ async def test_list_is_newest_first_and_pages(scheduler: Scheduler) -> None:
     seen, before = [], ""
     while True:
         page, before = await scheduler.jobs.list_page(
-            "default", states=(), before=before, limit=3, accept=lambda _: True, scan_until_ms=0
+            "default", states=(), before=before, limit=3, accept=lambda _: True, from_ms=0
         )
         seen += [job.id for job in page]
         if not before:
@@ -346,7 +346,7 @@ async def test_list_is_newest_first_and_pages(scheduler: Scheduler) -> None:
         before="",
         limit=3,
         accept=lambda _: True,
-        scan_until_ms=0,
+        from_ms=0,
     )
     assert page == []
 

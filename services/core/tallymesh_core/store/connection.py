@@ -67,7 +67,8 @@ class Store:
 
         Raises:
             StoreUnavailable: It cannot be reached.
-            StoreMismatch: Its layout is of another version, or its durability is not the one asked.
+            StoreMismatch: Its layout is of another version, its durability is not the one asked, or
+                the URL holds what cannot be used.
         """
         store = cls(
             _client(url, _TIMEOUT_SECONDS),
@@ -158,13 +159,18 @@ class Store:
                     pipe.evalsha(run.script.sha, 1, *run.arguments)
                 answers = await pipe.execute(raise_on_error=False)
                 for run, answer in zip(runs, answers, strict=True):
-                    if isinstance(answer, exceptions.NoScriptError):
-                        run.settle(await self._scripts.eval(run.script.source, 1, *run.arguments))
-                    else:
-                        run.settle(answer)
+                    unknown = isinstance(answer, exceptions.NoScriptError)
+                    run.settle(await self._teach(run) if unknown else answer)
         except Exception as error:
             for run in runs:
                 run.settle(error)
+
+    async def _teach(self, run: "_Run") -> Any:
+        """Runs a script that the server does not know yet; what goes wrong is its own answer."""
+        try:
+            return await self._scripts.eval(run.script.source, 1, *run.arguments)
+        except Exception as error:
+            return error
 
 
 @dataclass(slots=True)
@@ -208,13 +214,21 @@ def _unavailable(error: Exception) -> StoreUnavailable | None:
 
 
 def _client(url: str, timeout: float | None) -> Redis:
-    pool = ConnectionPool.from_url(
-        url,
-        max_connections=_MAX_CONNECTIONS,
-        socket_timeout=timeout,
-        socket_connect_timeout=_TIMEOUT_SECONDS,
-        # A repeat by the driver after a lost answer would run a transition twice, unseen.
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
+    try:
+        pool = ConnectionPool.from_url(
+            url,
+            max_connections=_MAX_CONNECTIONS,
+            socket_timeout=timeout,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            # A repeat by the driver after a lost answer would run a transition twice, unseen.
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        # Connects nothing, and refuses options that it does not know.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        # What the driver says may quote a part of the password.
+        raise StoreMismatch(
+            "TALLYMESH_STORE_URL: has a port or an option that cannot be used"
+        ) from None
     return Redis.from_pool(pool)

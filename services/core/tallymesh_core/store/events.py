@@ -69,6 +69,9 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
         for _, entries in answer or ():
             last = entries[-1][0]
             yield [_changed(fields) for _, fields in entries]
+            if len(entries) == _BATCH:
+                # So far behind, some may have been trimmed unread.
+                yield Interrupted()
         if answer:
             await asyncio.sleep(_LULL_SECONDS)
 

@@ -26,6 +26,8 @@ _UNKNOWN = 0xFFFFFFFF
 _MAX_CELLS = 256
 #: Ids read from each set of states at a time while listing.
 _LIST_BATCH = 200
+#: Ids are in order of the gateways' clocks, which may be so far from the store's.
+_SKEW_MS = 60_000
 #: Most ids looked at for one page, so that a rare filter cannot make a call slow.
 _LIST_SCAN = 5000
 
@@ -35,6 +37,7 @@ class _Submitted(IntEnum):
     REPEATED = 1
     REUSED = 2
     FULL = 3
+    TAKEN = 4
 
 
 class _Cancelled(IntEnum):
@@ -103,6 +106,8 @@ class JobStore:
                 )
             case _Submitted.REPEATED:
                 return await self.get(job.tenant, raw_id.decode())
+            case _Submitted.TAKEN:
+                return await self.submit(job, request_id=request_id, request_hash=request_hash)
             case _Submitted.ACCEPTED:
                 return _accepted(job, raw_id.decode(), now_ms)
 
@@ -177,7 +182,7 @@ class JobStore:
         before: str,
         limit: int,
         accept: Callable[[JobRecord], bool],
-        scan_until_ms: int,
+        from_ms: int,
     ) -> tuple[list[JobRecord], str]:
         """Lists jobs newest first, without chunk maps.
 
@@ -187,7 +192,7 @@ class JobStore:
             before: Only jobs whose id sorts before this one; "" for the newest.
             limit: Most jobs to return.
             accept: The other filters.
-            scan_until_ms: Jobs created before this time need not be looked for.
+            from_ms: Only jobs created at or after this time.
 
         Returns:
             The jobs, and the id to go on from, or "" when there are no more.
@@ -204,8 +209,10 @@ class JobStore:
                 scanned += 1
                 if job is None:
                     continue
-                if job.created_ms < scan_until_ms:
+                if job.created_ms < from_ms - _SKEW_MS:
                     return found, ""
+                if job.created_ms < from_ms:
+                    continue
                 if (not states or job.state in states) and accept(job):
                     found.append(job)
                     if len(found) == limit:
@@ -318,7 +325,8 @@ class JobStore:
         ids: list[str] = []
         async with translated():
             for shard in range(self._store.shards):
-                pipe = self._store.client.pipeline(transaction=False)
+                # All at one moment, lest a job that changes its state is seen twice, or not at all.
+                pipe = self._store.client.pipeline(transaction=True)
                 for state in states:
                     key = f"{self._store.prefix(shard)}state:{tenant}:{state}"
                     pipe.zrevrangebylex(key, highest, "-", start=0, num=_LIST_BATCH)

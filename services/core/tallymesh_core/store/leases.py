@@ -25,6 +25,8 @@ ALIVE_SECONDS = 5.0
 OUTAGE_SECONDS = 2.0
 #: A worker's list of what it holds is never older than this when it arrives.
 TRANSIT_SECONDS = 2.0
+#: A worker that has left is remembered for so long: no call of its can come later.
+LEFT_SECONDS = 60
 #: How much work of one job is leased at a time, so that jobs take turns.
 QUANTUM_SECONDS = 0.05
 #: Time before a chunk is tried again: doubled with each attempt, spread by half either way.
@@ -130,9 +132,11 @@ class LeaseStore:
             uid: The worker process.
             call_id: Makes the call safe to repeat: a repeat gets what the first got.
             capacity: How many chunks it can take.
-            lanes: What it serves, each `queue/kernel`.
+            lanes: What it serves, each `queue/kernel`. Its queues take turns.
         """
         given: list[ChunkSpan] = []
+        # A call that takes little serves the first queue in the line only.
+        line = random.sample(lanes, len(lanes))
         shards = list(range(self._store.shards))
         random.shuffle(shards)
         for shard in shards:
@@ -140,7 +144,7 @@ class LeaseStore:
             if left <= 0:
                 break
             answer = await self._store.run(
-                _LEASE, shard, uid, call_id, left, round(QUANTUM_SECONDS * 1_000_000), *lanes
+                _LEASE, shard, uid, call_id, left, round(QUANTUM_SECONDS * 1_000_000), *line
             )
             given += (_span(raw) for raw in answer)
         return given
@@ -223,7 +227,10 @@ class LeaseStore:
 
     async def leave(self, uid: str) -> bool:
         """Forgets a worker that is leaving, once it holds nothing; tells whether it did."""
-        left = [await self._store.run(_LEAVE, shard, uid) for shard in range(self._store.shards)]
+        left = [
+            await self._store.run(_LEAVE, shard, uid, LEFT_SECONDS)
+            for shard in range(self._store.shards)
+        ]
         return all(left)
 
     async def workers(self) -> list[LiveWorker]:

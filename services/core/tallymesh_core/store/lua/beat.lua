@@ -1,5 +1,5 @@
 -- Notes that a worker lives, compares what it holds with what it should hold, and notes how far its
--- chunks are.
+-- chunks are. Of one that has left nothing is noted.
 --
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 worker uid, 2 its description (opaque), 3 its slots, 4 milliseconds for which it counts as
@@ -8,12 +8,14 @@
 --          7 msgpack of the ids of its calls that are without an answer: {id, …},
 --          8 msgpack of progress: {{ref, index, fraction}, …}, 9 its name,
 --          10 milliseconds for which a lease that it does not list is left alone, as the list may be
---          older than the lease
+--          older than the lease; one that is draining would hand it back anyway
 -- RETURNS  {{ref, epoch, first, count, attempt}, …}: of what it says it holds, what is not its own
 local P = KEYS[1]
 --!include clock
 --!include job
 local uid = ARGV[1]
+local held_ranges = cmsgpack.unpack(ARGV[6])
+if redis.call('EXISTS', P .. 'left:' .. uid) == 1 then return held_ranges end
 local ms = now()
 redis.call('ZADD', P .. 'owners', string.format('%d', ms + ARGV[4]), uid)
 redis.call('HSET', P .. 'owner:' .. uid, 'info', ARGV[2], 'name', ARGV[9], 'slots', ARGV[3],
@@ -24,7 +26,7 @@ local mine = {}
 for _, member in ipairs(redis.call('SMEMBERS', held)) do mine[member] = true end
 
 local stop, said = {}, {}
-for _, range in ipairs(cmsgpack.unpack(ARGV[6])) do
+for _, range in ipairs(held_ranges) do
   local ref, first, count = range[1], range[3], range[4]
   local lost_first
   for index = first, first + count - 1 do
@@ -60,7 +62,7 @@ for member in pairs(mine) do
     local call, leased = string.match(lease or '', '^%S+ (%S+) %d+ (%d+)$')
     if not call then
       redis.call('SREM', held, member)
-    elseif not open[call] and ms - leased >= tonumber(ARGV[10]) then
+    elseif not open[call] and (ARGV[5] == '1' or ms - leased >= tonumber(ARGV[10])) then
       end_lease(ref, index, uid)
       redis.call('ZADD', P .. 'again:' .. ref, index, index)
       woken[ref] = true

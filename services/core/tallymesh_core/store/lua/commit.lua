@@ -17,6 +17,9 @@ local accepted, refused, changed = 0, 0, {}
 -- Bytes of a chunk's record: worker's index, attempt, and when leased, started and committed, in
 -- milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
+-- A chunk's processor time is taken for at most so many microseconds (12 days): whatever a worker
+-- says, those of all chunks stay within the 64 bits of their sum.
+local LONGEST = 2 ^ 40
 
 local function known_index(ref)
   return tonumber(redis.call('HGET', P .. 'index:' .. ref, worker) or -1)
@@ -92,7 +95,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     local created = tonumber(job[5])
     local indices = {}
     for i = 1, count do indices[i] = string.format('%d', first + i - 1) end
-    local leases = redis.call('HMGET', P .. 'leases:' .. ref, unpack(indices))
+    local leases = get_many(P .. 'leases:' .. ref, indices)
     local has_tries = redis.call('EXISTS', P .. 'tries:' .. ref) == 1
     local counted, own, members, kept, records, spent = {}, {}, {}, {}, {}, 0
     local kept_bytes = 0
@@ -117,7 +120,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           kept[#kept + 1] = partials[i]
           kept_bytes = kept_bytes + #partials[i]
         end
-        local used = micros and micros[i] or 0
+        local used = math.min(math.max(micros and micros[i] or 0, 0), LONGEST)
         spent = spent + used
         local committed = math.min(ms - created, UNKNOWN - 1)
         records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0,
@@ -143,10 +146,10 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
     end
     if #own > 0 then
-      redis.call('HDEL', P .. 'leases:' .. ref, unpack(own))
-      redis.call('HDEL', P .. 'fractions:' .. ref, unpack(own))
-      if #members > 0 then redis.call('SREM', P .. 'held:' .. uid, unpack(members)) end
-      if #kept > 0 then call_many('HSET', P .. 'parts:' .. ref, kept) end
+      call_many('HDEL', P .. 'leases:' .. ref, own)
+      call_many('HDEL', P .. 'fractions:' .. ref, own)
+      call_many('SREM', P .. 'held:' .. uid, members)
+      call_many('HSET', P .. 'parts:' .. ref, kept)
       done = redis.call('HINCRBY', key, 'done', #own)
       redis.call('HINCRBY', key, 'cpu', string.format('%.0f', spent))
       redis.call('HINCRBY', P .. 'by:' .. ref, worker, #own)

@@ -16,6 +16,16 @@ local function call_many(command, key, arguments)
   end
 end
 
+-- Reads fields of a hash, however many, as HMGET does.
+local function get_many(key, fields)
+  local values = {}
+  for first = 1, #fields, 4000 do
+    local some = redis.call('HMGET', key, unpack(fields, first, math.min(first + 3999, #fields)))
+    for i = 1, #some do values[first + i - 1] = some[i] end
+  end
+  return values
+end
+
 local function lane_of(queue, kernel)
   return P .. 'lane:' .. queue .. '/' .. kernel
 end

@@ -3,7 +3,8 @@
 --
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 worker uid, 2 call id, 3 how many chunks it can take, 4 microseconds of work that a job is
---          given at a time, 5 … the lanes that the worker serves, each `queue/kernel`
+--          given at a time, 5 … the lanes that the worker serves, each `queue/kernel`; their queues
+--          take turns in this order
 -- RETURNS  {{ref, epoch, first, count, attempt}, …}; a repeat of a call gets what the first got
 local P = KEYS[1]
 --!include clock
@@ -38,17 +39,37 @@ if redis.call('HEXISTS', calls, call) == 1 then
   return given
 end
 
-local lanes = {}
-for i = 5, #ARGV do lanes[#lanes + 1] = ARGV[i] end
-local ms
+local line, lanes = {}, {}
+for i = 5, #ARGV do
+  local queue = string.match(ARGV[i], '^[^/]+')
+  if not lanes[queue] then
+    line[#line + 1] = queue
+    lanes[queue] = {}
+  end
+  table.insert(lanes[queue], ARGV[i])
+end
 
-while capacity > 0 do
+-- Finds the job of a queue with the least pass: its ref, pass and lane; nil if there is none.
+local function first_of(queue)
   local ref, pass, lane
-  for _, name in ipairs(lanes) do
+  for _, name in ipairs(lanes[queue]) do
     local head = redis.call('ZRANGE', P .. 'lane:' .. name, 0, 0, 'WITHSCORES')
     if head[1] and (not pass or tonumber(head[2]) < pass) then
       ref, pass, lane = head[1], tonumber(head[2]), name
     end
+  end
+  return ref, pass, lane
+end
+
+local ms
+
+while capacity > 0 do
+  -- Queues take turns: the passes of one, which may have run for days, say nothing to another.
+  local ref, pass, lane
+  while line[1] and not ref do
+    local queue = table.remove(line, 1)
+    ref, pass, lane = first_of(queue)
+    if ref then line[#line + 1] = queue end
   end
   if not ref then break end
   ms = ms or now()

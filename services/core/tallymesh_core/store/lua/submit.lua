@@ -6,7 +6,7 @@
 --          7 … the job's fields and values in turn (queue, kernel, n, … as jobs.py names them)
 -- RETURNS  {code, job id, when in ms}
 --          code 0 accepted, 1 accepted before under this request id (job id is that job's),
---          2 request id used with another request, 3 too many unfinished jobs
+--          2 request id used with another request, 3 too many unfinished jobs, 4 the job id is taken
 local P = KEYS[1]
 --!include clock
 --!include job
@@ -27,6 +27,7 @@ local unfinished = redis.call('ZCARD', P .. 'state:' .. tenant .. ':PENDING')
 if unfinished >= tonumber(ARGV[6]) then return {3, '', 0} end
 
 local ref = tenant .. '/' .. id
+if redis.call('EXISTS', P .. 'job:' .. ref) == 1 then return {4, '', 0} end
 local ms = now()
 redis.call('HSET', P .. 'job:' .. ref, 'state', 'PENDING', 'created', string.format('%d', ms),
   'next', 0, 'done', 0, 'epoch', 1, unpack(ARGV, 7))

@@ -1,0 +1,50 @@
+"""What the connection to the store promises to all who share it."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tallymesh_core.store.connection import Store, StoreMismatch
+from tallymesh_core.store.events import Interrupted, tail
+from tallymesh_core.store.scripts import Script
+from tests.store.jobs.conftest import Scheduler
+
+
+async def test_script_that_fails_spoils_no_other_when_none_is_known(scheduler: Scheduler) -> None:
+    ref = await scheduler.submit()
+    await scheduler.store.client.script_flush()
+    snapshot = Script.load("snapshot")
+    await scheduler.store.client.script_load(snapshot.source)
+    broken = replace(snapshot, source="return redis.call('NONSENSE')", sha="0" * 40)
+    failing = asyncio.create_task(scheduler.store.run(broken, 0))
+    assert (await scheduler.job(ref)).chunk_count == 4
+    with pytest.raises(Exception, match=r"[Uu]nknown"):
+        await failing
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://localhost:port/0", "redis://localhost:99999", "redis://localhost?nonsense=1"],
+)
+async def test_address_that_cannot_be_used_is_said_in_one_line(url: str) -> None:
+    with pytest.raises(StoreMismatch, match="TALLYMESH_STORE_URL"):
+        await Store.open(url)
+
+
+async def test_who_reads_events_too_late_is_told_to_look(store_url: str) -> None:
+    store = await Store.open(store_url)
+    events = tail(store, 0)
+    assert isinstance(await anext(events), Interrupted)
+    pipe = store.client.pipeline()
+    for version in range(1500):
+        fields = {"job": "default/x", "version": version, "kind": "leased", "extra": ""}
+        pipe.xadd(f"{store.prefix(0)}events", fields)
+    await pipe.execute()
+    first, told, rest = [await anext(events) for _ in range(3)]
+    assert isinstance(told, Interrupted)
+    assert isinstance(first, list)
+    assert isinstance(rest, list)
+    assert len(first) + len(rest) == 1500
+    await events.aclose()  # type: ignore[attr-defined]
+    await store.close()
