@@ -89,7 +89,9 @@ class Dispatcher:
     def _wake(self, lane: str, leasable: int) -> None:
         """Wakes as many waiting calls as there are chunks, those first that have waited longest."""
         for waiting in self._waiting:
-            if leasable > 0 and waiting.capacity and lane in waiting.lanes:
+            # Who is woken already may take no more than what it was woken for.
+            is_free = waiting.capacity and not waiting.woken.is_set()
+            if leasable > 0 and is_free and lane in waiting.lanes:
                 waiting.woken.set()
                 leasable -= 1
 
@@ -142,6 +144,10 @@ class Dispatcher:
                 spans = await self._lease(request, waiting)
         finally:
             self._waiting.pop(waiting, None)
+            if waiting.woken.is_set() and not self._closing:
+                # It looked too early for what it was woken for: another has to look.
+                for lane in waiting.lanes:
+                    self._wake(lane, 1)
 
     async def _take_in(
         self,
@@ -246,7 +252,9 @@ class Dispatcher:
         made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
         self._works[ref] = made
         if len(self._works) > _KNOWN_WORKS:
-            self._works.popitem(last=False)
+            oldest, _ = self._works.popitem(last=False)
+            # Its event may have come before the job was expected, and will not come again.
+            self._woken_for.discard(oldest)
         return made
 
 

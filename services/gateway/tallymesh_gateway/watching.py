@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from tallymesh.v1 import job_pb2
-from tallymesh_core.domain.errors import DomainError, ShuttingDown
+from tallymesh_core.domain.errors import ShuttingDown
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
@@ -26,7 +26,7 @@ class _Watch:
         self.watchers = 0
         self.record: JobRecord | None = None
         self.delta: job_pb2.JobEvent | None = None
-        self.failure: DomainError | None = None
+        self.failure: Exception | None = None
         self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         self.told = asyncio.Event()
@@ -104,7 +104,10 @@ class Watches:
                 if watch.task is None:
                     watch.task = asyncio.create_task(self._follow(watch))
                 told = watch.told
-                if watch.record is None or watch.record.version <= version:
+                # A store that lost its last moments may tell of the end under an old version.
+                if watch.record is None or (
+                    watch.record.version <= version and not watch.record.state.is_final
+                ):
                     if watch.failure:
                         raise watch.failure
                     try:
@@ -123,7 +126,11 @@ class Watches:
             if watch.watchers == 0:
                 if watch.task:
                     watch.task.cancel()
-                self._watches.pop(ref, None)
+                self._forget(ref, watch)
+
+    def _forget(self, ref: str, watch: _Watch) -> None:
+        if self._watches.get(ref) is watch:
+            del self._watches[ref]
 
     async def _follow(self, watch: _Watch) -> None:
         """Reads the job whenever it has changed, no faster than the pace."""
@@ -147,6 +154,8 @@ class Watches:
                     )
                 watch.record = record
                 watch.tell()
-        except DomainError as error:
+        except Exception as error:
+            # Who watches is told, whatever it is; who comes later begins anew.
+            self._forget(f"{watch.tenant}/{watch.job_id}", watch)
             watch.failure = error
             watch.tell()
