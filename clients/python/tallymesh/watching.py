@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -79,11 +80,13 @@ def read_on(
         opened_at = time.monotonic()
         stream = open_stream(None if deadline is None else max(deadline - opened_at, 0.0))
         try:
-            for item in _Watchdog(stream, limits.silence):
-                yield item
-                if is_last(item):
-                    return
-                last_sign_of_life = time.monotonic()
+            # Closed here, as a generator left to the garbage collector swallows a Ctrl-C.
+            with closing(_Watchdog(stream, limits.silence).items()) as items:
+                for item in items:
+                    yield item
+                    if is_last(item):
+                        return
+                    last_sign_of_life = time.monotonic()
             error: TallymeshError = Unreachable("the stream ended before its time")
         except grpc.RpcError as broken:
             error = translate(broken)
@@ -126,7 +129,8 @@ class _Watchdog(Generic[Item]):
         self._waiting_since: float | None = None
         self._done = threading.Event()
 
-    def __iter__(self) -> Iterator[Item]:
+    def items(self) -> Generator[Item, None, None]:
+        """Yields what the stream brings."""
         threading.Thread(target=self._guard, name="tallymesh-watchdog", daemon=True).start()
         items = iter(self._stream)
         try:
