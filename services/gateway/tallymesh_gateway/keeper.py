@@ -14,7 +14,13 @@ from typing import TypeVar
 import grpc.aio
 
 from tallymesh.v1 import abacus_service_pb2, abacus_service_pb2_grpc
-from tallymesh_core.domain.errors import DomainError, InvalidField, NotFound, StoreUnavailable
+from tallymesh_core.domain.errors import (
+    DomainError,
+    InvalidField,
+    NotFound,
+    ServiceUnavailable,
+    StoreUnavailable,
+)
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.rpc.status import from_rpc_error
 from tallymesh_core.store.events import Interrupted, JobChanged
@@ -82,9 +88,13 @@ class Keeper:
     async def _post(self) -> None:
         while True:
             self._posting.clear()
-            for ref in await _survive(partial(self._jobs.outbox, _POST_BATCH)) or ():
-                await _survive(partial(self._post_one, ref))
+            await _survive(self._post_all)
             await _sleep_or(self._posting, _POST_SECONDS)
+
+    async def _post_all(self) -> None:
+        for ref in await self._jobs.outbox(_POST_BATCH):
+            # Where one does not get through, none does: the next round tries again.
+            await _survive(partial(self._post_one, ref), but=(ServiceUnavailable, StoreUnavailable))
 
     async def _post_one(self, ref: str) -> None:
         tenant, _, job_id = ref.partition("/")
@@ -111,10 +121,14 @@ class Keeper:
         return answer.sum.value
 
 
-async def _survive(task: Callable[[], Awaitable[Answer]]) -> Answer | None:
+async def _survive(
+    task: Callable[[], Awaitable[Answer]], *, but: tuple[type[DomainError], ...] = ()
+) -> Answer | None:
     """Runs a task; what goes wrong is told, and the task's next run puts it right."""
     try:
         return await task()
+    except but:
+        raise
     except StoreUnavailable:
         pass  # the health report tells of it, once
     except DomainError as error:

@@ -71,6 +71,18 @@ async def test_watch_ends_though_the_store_has_lost_its_last_moments(
     assert events[-1].ended.state == Job.STATE_CANCELLED
 
 
+async def test_absent_abacus_is_asked_once_a_round(
+    gateway: Gateway, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(50):
+        await create(gateway, simulate(abacus="abaci/x"))
+    while (await worker.call(capacity=50)).assignments:
+        await worker.finish()
+    await eventually(lambda: "the abacus cannot be reached" in caplog.text)
+    # A round goes by with each batch of jobs that end, and each second.
+    assert caplog.text.count("the abacus cannot be reached") < 25
+
+
 @pytest.mark.parametrize("cursor", ["9" * 9, "9" * 5000, "-1", "x"])
 async def test_made_up_page_tokens_are_refused(gateway: Gateway, cursor: str) -> None:
     job = await create(gateway, simulate())
