@@ -76,7 +76,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     fleet = Fleet(leases)
     answers = Answers(settings.node, kernels, fleet)
     watches = Watches(jobs, answers, settings.node)
-    dispatcher = Dispatcher(jobs, leases, settings.node, on_commit=watches.touch)
+    dispatcher = Dispatcher(jobs, leases, watches, settings.node)
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
     report = HealthReport(SERVED)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, SpanR
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_gateway.watching import Watches
 
 #: A waiting call looks for itself so often, so that a lost wake-up costs no more.
 _LOOK_SECONDS = 1.0
@@ -45,20 +46,19 @@ class Dispatcher:
         self,
         jobs: JobStore,
         leases: LeaseStore,
+        watches: Watches,
         node: str,
-        on_commit: Callable[[str, bool], None],
     ) -> None:
         """Begins with no call waiting.
 
         Args:
             jobs: The jobs.
             leases: The leases.
+            watches: Told of commits at once, before the store's events tell of them.
             node: Name of this gateway.
-            on_commit: Told at once, before the store's events are: the ref of a job in which
-                chunks counted, and whether it has ended.
         """
         self._jobs = jobs
-        self._on_commit = on_commit
+        self._watches = watches
         self._woken_for: set[str] = set()
         self._leases = leases
         self._node = node
@@ -167,6 +167,7 @@ class Dispatcher:
         steps: list[Coroutine[Any, Any, Any]] = []
         if results:
             steps.append(self._commit(worker, results, answer))
+            steps += self._watches.looks({one.span.ref for one in results})
         if failures:
             steps.append(self._leases.fail(worker.uid, worker.name, failures))
         if returned:
@@ -182,7 +183,7 @@ class Dispatcher:
         committed = await self._leases.commit(worker.uid, worker.name, results)
         answer.accepted, answer.refused = committed.accepted, committed.refused
         for ref, ended in committed.changed.items():
-            self._on_commit(ref, ended)
+            self._watches.touch(ref, ended)
 
     async def _beat(
         self,

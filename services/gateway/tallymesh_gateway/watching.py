@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any
 
 from tallymesh.v1 import job_pb2
-from tallymesh_core.domain.errors import ShuttingDown
+from tallymesh_core.domain.errors import DomainError, ShuttingDown
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
@@ -16,6 +17,8 @@ _PACE_SECONDS = 0.05
 #: With very many watchers the pace slows by so much for each, to bound the cost.
 _PACE_PER_WATCHER_SECONDS = 0.0003
 KEEPALIVE_SECONDS = 5.0
+#: A commit to a job of so many chunks may well be its last: the job is read along with it.
+_SMALL_JOB = 64
 
 
 class _Watch:
@@ -24,6 +27,7 @@ class _Watch:
     def __init__(self, tenant: str, job_id: str) -> None:
         self.tenant, self.job_id = tenant, job_id
         self.watchers = 0
+        self.is_small = False
         self.record: JobRecord | None = None
         self.delta: job_pb2.JobEvent | None = None
         self.failure: Exception | None = None
@@ -61,6 +65,18 @@ class Watches:
                 watched.changed.set()
                 if event.kind == "ended":
                     watched.ended.set()
+
+    def looks(self, refs: Iterable[str]) -> list[Coroutine[Any, Any, None]]:
+        """Returns what is to be read along with a commit to these jobs, right after it."""
+        found = (self._watches.get(ref) for ref in refs)
+        return [self._look(watch) for watch in found if watch and watch.is_small]
+
+    async def _look(self, watch: _Watch) -> None:
+        with contextlib.suppress(DomainError):  # then whoever follows the job meets it too
+            record = await self._jobs.get(watch.tenant, watch.job_id)
+            if record.state.is_final:
+                watch.record = record
+                watch.tell()
 
     def touch(self, ref: str, ended: bool) -> None:
         """Takes note that a job has changed, before the store's events tell it."""
@@ -100,6 +116,7 @@ class Watches:
             record = known or await self._jobs.get(tenant, job_id)
             yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
             version = record.version
+            watch.is_small = record.chunk_count <= _SMALL_JOB
             while not record.state.is_final:
                 if watch.task is None:
                     watch.task = asyncio.create_task(self._follow(watch))
@@ -147,6 +164,8 @@ class Watches:
                 watch.ended.clear()
                 await watch.changed.wait()
                 watch.changed.clear()
+                if watch.record and watch.record.state.is_final:
+                    return
                 record = await self._jobs.get(watch.tenant, watch.job_id)
                 if not record.state.is_final:
                     watch.delta = job_pb2.JobEvent(

@@ -14,7 +14,7 @@ _BATCH = 1000
 _RETRY_SECONDS = 0.2
 #: Events come in bursts: after the first, so much time goes by before the next are read together.
 #: What happens through this process is known here without them.
-_LULL_SECONDS = 0.005
+_LULL_SECONDS = 0.008
 
 logger = logging.getLogger(__name__)
 
