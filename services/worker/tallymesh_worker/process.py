@@ -297,8 +297,10 @@ class ComputeProcess:
             self._flush()
 
     def _flush(self) -> None:
+        if self._leaving:
+            return
         try:
-            while self._unsent and not self._leaving:
+            while self._unsent:
                 sent = self._socket.send(self._unsent[0])
                 self._unsent[0] = self._unsent[0][sent:]
                 if not self._unsent[0]:

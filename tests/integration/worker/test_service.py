@@ -57,7 +57,8 @@ async def test_a_call_that_ends_stops_its_computation(
     worker = await start_worker(slots=1)
     await eventually(lambda: len(compute_processes()) == 2)
     before = compute_processes()
-    for _ in range(2):  # the slot and the spare
+    for _ in range(2):  # the slot's process, and the spare that takes its place
+        await eventually(lambda: _has_room(worker))
         call = worker.service.Compute(
             ComputeRequest(work=simulate(60, busy=True, ignore_cancel=True)), timeout=0.4
         )
