@@ -135,9 +135,12 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     finally:
         for task in background:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        ends = await asyncio.gather(*background, return_exceptions=True)
         await abacus.close()
         await store.close()
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
 
 
 async def _open_store(settings: GatewaySettings, stop: asyncio.Event) -> Store | None:
@@ -178,7 +181,6 @@ async def _report_store(store: Store, settings: GatewaySettings, report: HealthR
 
 def _stop_on_failure(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception():
-        logger.critical("the gateway stops: a task failed", exc_info=task.exception())
         stop.set()
 
 
@@ -191,6 +193,9 @@ def main() -> int:
     except (BadSettings, CannotListen, StoreMismatch) as error:
         print(f"tallymesh gateway: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except Exception:
+        logger.critical("the gateway stops: a task of its own failed", exc_info=True)
+        return 1
     return 0
 
 
