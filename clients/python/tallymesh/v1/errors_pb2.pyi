@@ -63,8 +63,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 11
     """The service is stopping. Code UNAVAILABLE with RetryInfo; retry at another address."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 12
-    """Not understood by the edge: malformed JSON, a value that its field cannot hold, an unknown path,
-    a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
+    """Cannot be read as a request: malformed JSON or protobuf, a value that its field cannot hold, an
+    unknown path, a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 13
     """A fault of ours. The message holds a correlation id and nothing else; the log has the rest.
@@ -119,8 +119,8 @@ ABORTED; read again, then retry.
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 11
 """The service is stopping. Code UNAVAILABLE with RetryInfo; retry at another address."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 12
-"""Not understood by the edge: malformed JSON, a value that its field cannot hold, an unknown path,
-a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
+"""Cannot be read as a request: malformed JSON or protobuf, a value that its field cannot hold, an
+unknown path, a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 13
 """A fault of ours. The message holds a correlation id and nothing else; the log has the rest.

@@ -114,8 +114,8 @@ export enum ErrorReason {
   SHUTTING_DOWN = 11,
 
   /**
-   * Not understood by the edge: malformed JSON, a value that its field cannot hold, an unknown path,
-   * a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
+   * Cannot be read as a request: malformed JSON or protobuf, a value that its field cannot hold, an
+   * unknown path, a body over the limit. Code INVALID_ARGUMENT or as HTTP says; do not retry.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_REQUEST = 12;
    */
