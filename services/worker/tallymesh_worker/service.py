@@ -123,12 +123,14 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                 if running and running.fraction > told:
                     told = running.fraction
                     yield worker_service_pb2.ComputeResponse(fraction=told)
-            yield worker_service_pb2.ComputeResponse(result=computation.outcome.result())
+            result = computation.outcome.result()
         finally:
             if computation.outcome.cancel():
                 process.stop()
             process.forget(job)
             self._foreman.pool.release(process)
+        # The slot is free by the time that the caller knows.
+        yield worker_service_pb2.ComputeResponse(result=result)
 
     async def Describe(  # noqa: D102 - see the proto
         self,
