@@ -285,9 +285,11 @@ def _range(span: ChunkSpan) -> pb.ChunkRange:
 
 
 def _covered(span: ChunkSpan, over: list[ChunkSpan]) -> bool:
-    return any(
-        other.ref == span.ref
-        and other.first <= span.first
-        and span.first + span.count <= other.first + other.count
+    # What is over is told in ranges that do not overlap.
+    last = span.first + span.count
+    shared = (
+        min(last, other.first + other.count) - max(span.first, other.first)
         for other in over
+        if other.ref == span.ref
     )
+    return sum(max(0, count) for count in shared) >= span.count

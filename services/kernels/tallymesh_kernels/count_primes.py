@@ -11,8 +11,9 @@ from tallymesh_kernels.sieve_cost import seconds_per_number, setup_seconds
 MAX_NUMBER = (1 << 64) - 1
 
 # Short enough that a bar moves and cores stay busy to the end, long enough that the mesh's own cost
-# (well under a millisecond a chunk) does not show.
-CHUNK_SECONDS = 0.05
+# (a few milliseconds of processor time a chunk) hardly shows. Longer work affords longer chunks.
+CHUNK_SECONDS, LONG_CHUNK_SECONDS = 0.05, 0.25
+MANY_CHUNKS = 160
 # Every chunk pays the set-up again; so much more sieving than set-up makes it worth another core.
 CHUNK_SETUPS = 20
 MAX_PLANNED_CHUNKS = 4096
@@ -38,9 +39,10 @@ class CountPrimesKernel:
             raise Invalid("method", work.method, f"one of {known}")
 
     def plan(self, work: CountPrimes) -> int:
-        """As many chunks as give each some 50 ms of sieving, and little set-up beside it."""
+        """As many chunks as give each some 50 to 250 ms of sieving, and little set-up beside it."""
         seconds = _width(work) * seconds_per_number(work.stop)
-        chunk_seconds = max(CHUNK_SECONDS, CHUNK_SETUPS * setup_seconds(work.stop))
+        chunk_seconds = min(max(CHUNK_SECONDS, seconds / MANY_CHUNKS), LONG_CHUNK_SECONDS)
+        chunk_seconds = max(chunk_seconds, CHUNK_SETUPS * setup_seconds(work.stop))
         return max(1, min(round(seconds / chunk_seconds), MAX_PLANNED_CHUNKS))
 
     def run(self, work: CountPrimes, chunk: Chunk, context: Context) -> int:

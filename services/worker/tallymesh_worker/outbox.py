@@ -23,7 +23,7 @@ class Parcel:
         results: Chunks that are done.
         failures: Chunks that failed.
         returned: Chunks handed back untouched.
-        size: Bytes of the results, roughly.
+        size: Bytes of the results and failures, roughly.
     """
 
     results: list[dispatch_service_pb2.ChunkResults] = field(default_factory=list)
@@ -120,7 +120,9 @@ class Outbox:
         failure = dispatch_service_pb2.ChunkFailure(
             chunk=chunk.to_range(), reason=reason, message=message
         )
-        self._open(due=0.0).failures.append(failure)
+        parcel = self._open(due=0.0)
+        parcel.failures.append(failure)
+        parcel.size += failure.ByteSize()
 
     def add_returned(self, chunks: list[Span]) -> None:
         """Adds chunks that are handed back untouched."""

@@ -50,6 +50,8 @@ PROGRESS_SECONDS: Final = 0.25
 # A gateway that does not answer is tried again after the first, then ever less often.
 BACKOFF_SECONDS: Final = 0.1
 MAX_BACKOFF_SECONDS: Final = 2.0
+# A call that fails so often, and not for want of a gateway, fails for what it tells.
+MAX_FAILURES: Final = 8
 # How long a leaving worker tries to tell its last results.
 FAREWELL_SECONDS: Final = 2.0
 MAX_KNOWN_JOBS: Final = 1024
@@ -227,19 +229,12 @@ class Synchronizer:
     def _request(
         self, parcel: Parcel, progress: list[tuple[Span, float]]
     ) -> dispatch_service_pb2.SynchronizeRequest:
-        calls = self._calls.values()
-        offered = sum(call.request.capacity for call in calls)
-        held = itertools.chain(
-            self._foreman.spans(),
-            self._outbox.spans(),
-            parcel.spans(),
-            *(call.parcel.spans() for call in calls),
-        )
+        offered = sum(call.request.capacity for call in self._calls.values())
         return dispatch_service_pb2.SynchronizeRequest(
             call_id=str(next(self._ids)),
             worker=self._worker,
             open_call_ids=self._calls,
-            held=[span.to_range() for span in joined(held)],
+            held=self._held(parcel),
             results=parcel.results,
             failures=parcel.failures,
             returned=[span.to_range() for span in joined(parcel.returned)],
@@ -252,6 +247,26 @@ class Synchronizer:
             draining=self._foreman.draining,
         )
 
+    def _held(self, *parcels: Parcel) -> list[dispatch_service_pb2.ChunkRange]:
+        """Lists all that the worker has been given, with what is in parcels not yet sent."""
+        spans = itertools.chain(
+            self._foreman.spans(),
+            self._outbox.spans(),
+            *(parcel.spans() for parcel in parcels),
+            *(call.parcel.spans() for call in self._calls.values()),
+        )
+        return [span.to_range() for span in joined(spans)]
+
+    def _renew(self, call: _Call) -> None:
+        """Brings up to date what a call that is to be repeated tells of the worker as a whole.
+
+        Old news of that would make the mesh take back what the worker was given meanwhile.
+        """
+        del call.request.held[:]
+        call.request.held.extend(self._held())
+        others = [call_id for call_id in self._calls if call_id != call.request.call_id]
+        call.request.open_call_ids[:] = others
+
     async def _make(self, call: _Call) -> None:
         timeout = ANSWER_SECONDS + (self._wait_seconds if call.waits else 0.0)
         for attempt in itertools.count():
@@ -259,7 +274,7 @@ class Synchronizer:
             try:
                 answer = await self._stubs[gateway].Synchronize(call.request, timeout=timeout)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                if _is_refusal(error) or (attempt >= MAX_FAILURES and not _may_pass(error)):
                     # A fault of ours that no repetition mends. What the call told is told no more,
                     # so that the mesh takes those chunks back.
                     logger.error("a gateway refuses a call", extra={"error": error.details()})  # noqa: TRY400
@@ -268,6 +283,7 @@ class Synchronizer:
                     return
                 self._lose(call, gateway, error)
                 await self._back_off(attempt)
+                self._renew(call)
             else:
                 self._end(call)
                 self._apply(call, answer)
@@ -322,6 +338,14 @@ class Synchronizer:
             self._lull_end = now + IMPATIENCE_SECONDS if is_impatient else 0.0
         again = answer.call_again_after.ToMicroseconds() / 1e6
         self._wait_seconds = min(WAIT_SECONDS, again) if again > 0 else WAIT_SECONDS
+
+
+def _is_refusal(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _may_pass(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def _unheard() -> None:

@@ -59,8 +59,10 @@ async def test_results_are_kept_until_they_are_acknowledged(
     assert job.counted_once
     by_id: dict[str, bytes] = {}
     for request in gateway.requests:
-        same = by_id.setdefault(request.call_id, request.SerializeToString())
-        assert request.SerializeToString() == same, "a repeat is the same call"
+        request.ClearField("held")  # what is told of the worker as a whole is brought up to date
+        request.ClearField("open_call_ids")
+        told = request.SerializeToString()
+        assert told == by_id.setdefault(request.call_id, told), "a repeat is the same call"
     assert len(gateway.requests) >= len(by_id) + 3
 
 

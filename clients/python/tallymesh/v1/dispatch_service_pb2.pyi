@@ -441,7 +441,9 @@ class SynchronizeResponse(_message.Message):
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkRange]:
-        """Chunks to stop: they are not the worker's any more. No report is wanted."""
+        """Chunks to stop: they are not the worker's any more. No report is wanted. Attempt 0 stands for any
+        attempt, and a range may reach beyond the job's last chunk.
+        """
 
     @_builtins.property
     def call_again_after(self) -> _duration_pb2.Duration:

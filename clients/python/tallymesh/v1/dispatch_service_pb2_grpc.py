@@ -55,8 +55,9 @@ class DispatchServiceServicer(object):
         that return at once. Any gateway may answer any of them. A worker is alive as long as a call
         of its arrives every 5 s; when none does, all it holds is given to others.
 
-        Idempotent by call_id: a call whose answer was lost is repeated as it was, and gets the same
-        chunks again. A result counts once however often it is sent.
+        Idempotent by call_id: a call whose answer was lost is repeated under its id, with `held` and
+        `open_call_ids` brought up to date, and gets the same chunks again. A result counts once however
+        often it is sent.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), UNAVAILABLE (STORE_UNAVAILABLE or
         SHUTTING_DOWN; repeat the same call after RetryInfo, at another gateway if there is one).
