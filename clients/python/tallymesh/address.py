@@ -44,14 +44,14 @@ def parse_address(address: str) -> Target:
     """Returns the target that an address stands for.
 
     Args:
-        address: `host:port` (the port is 8080 if left out), `unix:/path`, or several `host:port`
-            separated by commas.
+        address: `host:port` (the port is 8080 if left out; `http://` may stand before it),
+            `unix:/path`, or several `host:port` separated by commas.
 
     Raises:
         InvalidField: The address is malformed.
         Unreachable: One of several hosts has no address.
     """
-    parts = [part.strip() for part in address.split(",") if part.strip()]
+    parts = [_bare(part.strip()) for part in address.split(",") if part.strip()]
     if not parts:
         raise InvalidField.of("address", address, _BOUND)
     if len(parts) > 1:
@@ -66,6 +66,11 @@ def parse_address(address: str) -> Target:
         return Target(parts[0], local=True)
     host, port = _host_and_port(parts[0], address)
     return Target(f"{host}:{port}", local=_is_loopback(host))
+
+
+def _bare(part: str) -> str:
+    # As `tallymesh up` prints it, and as it stands in a browser.
+    return part.removeprefix("http://").removesuffix("/") if part.startswith("http://") else part
 
 
 def _host_and_port(part: str, address: str) -> tuple[str, int]:

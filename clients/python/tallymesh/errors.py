@@ -162,5 +162,6 @@ class WaitTimeout(TallymeshError, TimeoutError):
     """
 
     def __init__(self, job: Job, timeout: float) -> None:
-        super().__init__(f"{job.name} did not end within {timeout:g} s")
+        why = f" ({job.state_reason})" if job.state_reason else ""
+        super().__init__(f"{job.name} did not end within {timeout:g} s{why}")
         self.job = job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Literal, TypedDict
 
 from google.protobuf.message import Message
@@ -48,8 +49,9 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
 
     Raises:
         InvalidField: A number does not fit its field. Everything else is for the mesh to judge.
-        TypeError: The work is none, or a number is no int.
+        TypeError: The work is none, a number is no int, or there is no such option.
     """
+    _demand_known(options)
     job = Job(
         work=_wrap(work),
         queue=options.get("queue", ""),
@@ -63,6 +65,15 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
     if abacus := options.get("abacus"):
         job.abacus = resource_name("abaci", abacus)
     return job
+
+
+def _demand_known(options: JobOptions) -> None:
+    known = list(JobOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            raise TypeError(f"no option {name!r} of a job; {hint}")
 
 
 def make_count_primes(start: int, stop: int, method: Method = "auto") -> CountPrimes:

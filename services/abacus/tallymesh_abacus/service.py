@@ -118,7 +118,7 @@ def _amount(request: pb.AddNumberRequest) -> Exact:
         case "decimal":
             return parse_decimal(request.decimal, "decimal")
         case _:
-            raise InvalidField("amount", "", "given, as number or as decimal")
+            raise InvalidField("amount", "", "given, by the field `number` or `decimal`")
 
 
 def _once(request_id: str, job: str = "") -> Once | None:

@@ -21,7 +21,7 @@ _NEXT_STEPS = """
 Try next:
   tallymesh up                    the same mesh, to keep; its page is at http://localhost:8080
   tallymesh primes 1e12           count further; Ctrl-C leaves the job running
-  tallymesh up --data ./mesh      jobs and sums survive a restart
+  tallymesh up --data ./mesh-data jobs and sums survive a restart
   kill -9 a worker meanwhile      the count stays exact"""
 
 

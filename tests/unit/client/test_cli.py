@@ -115,7 +115,7 @@ def test_primes_as_jsonl_is_one_event_a_line(mesh: FakeMesh, run: Run) -> None:
     [
         (succeeded_job(), 0, "primes from"),
         (failed_job(), 1, "error: jobs/abc1 failed: no such luck (chunk 3, on worker-2)"),
-        (cancelled_job(), 3, "error: jobs/abc1 was cancelled"),
+        (cancelled_job(), 3, "jobs/abc1 was cancelled"),
     ],
     ids=["succeeded", "failed", "cancelled"],
 )
@@ -194,7 +194,9 @@ def test_a_part_of_the_mesh_that_is_away_exits_5_in_its_own_words(mesh: FakeMesh
         ("simulate", "--seed", "-1"),
         ("jobs", "list", "--limit", "0"),
         ("jobs", "list", "--state", "odd"),
-        ("whoami", "--address", "http://localhost"),
+        ("whoami", "--address", "https://localhost"),
+        ("primes", "10", "--chunk", "5"),
+        ("prime", "10"),
         ("nonsense",),
     ],
     ids=" ".join,

@@ -1,10 +1,12 @@
 """Every failure is one typed error, with what the mesh told of it."""
 
+from typing import Any
+
 import grpc
 import pytest
 
 import tallymesh
-from tallymesh import Client, errors
+from tallymesh import Client, CountPrimes, errors
 from tallymesh_core.domain import errors as domain
 from tallymesh_core.domain.errors import DomainError
 from tallymesh_core.rpc.interceptors import InternalError
@@ -89,11 +91,18 @@ def test_unary_calls_have_a_deadline(mesh: FakeMesh) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://localhost:8080", "a:b", "a:1:2", "a:99999", "a:0", " ", "a b", "unix:", ","]
+    "address",
+    ["https://a:1", "http://a/b", "a:b", "a:1:2", "a:99999", "a:0", " ", "a b", "unix:", ","],
 )
 def test_malformed_addresses_are_refused_before_any_call(address: str) -> None:
     with pytest.raises(errors.InvalidField, match="address"):
         Client(address)
+
+
+def test_unknown_options_of_a_job_are_refused(mesh: FakeMesh) -> None:
+    options: dict[str, Any] = {"prio": 3}
+    with Client(mesh.address) as client, pytest.raises(TypeError, match="'priority'"):
+        client.submit(CountPrimes(stop=10), **options)
 
 
 def test_every_error_has_one_root() -> None:

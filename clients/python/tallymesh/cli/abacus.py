@@ -8,7 +8,7 @@ import sys
 import click
 
 from tallymesh.cli.exits import Exit
-from tallymesh.cli.options import Settings, common_options, number, pass_settings
+from tallymesh.cli.options import Settings, TakesNumbers, common_options, number, pass_settings
 from tallymesh.cli.output import to_json, write
 from tallymesh.cli.plugins import load_plugin
 
@@ -38,7 +38,7 @@ def abacus(context: click.Context) -> object:
         return service.invoke(inner)
 
 
-@abacus.command(context_settings={"ignore_unknown_options": True})
+@abacus.command(cls=TakesNumbers)
 @click.argument("name")
 @click.argument("amount", type=number)
 @click.option("--request-id", help="Under one id an amount counts once; default a new one.")

@@ -10,6 +10,7 @@ import click
 from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import (
     Settings,
+    TakesNumbers,
     common_options,
     duration,
     integer,
@@ -21,11 +22,8 @@ from tallymesh.cli.options import (
 if TYPE_CHECKING:
     from tallymesh.works import Method
 
-# Lets "-5" through as an argument.
-_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 
-
-@click.command(context_settings=_NEGATIVE_NUMBERS)
+@click.command(cls=TakesNumbers)
 @click.argument("stop", type=integer)
 @click.option("--from", "start", type=integer, default=0, help="First number; default 0.")
 @click.option(
@@ -53,7 +51,7 @@ def primes(settings: Settings, /, *, stop: int, start: int, method: Method, **op
     return submit(settings, make_count_primes(start, stop, method), options)
 
 
-@click.command(context_settings=_NEGATIVE_NUMBERS)
+@click.command(cls=TakesNumbers)
 @click.argument("numbers", type=number, nargs=-1, required=True)
 @job_options
 @common_options

@@ -94,7 +94,7 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
         click.echo(f"error: {job.name} failed: {job.error.message}{where}", err=True)
         return Exit.FAILED
     if job.state == Job.STATE_CANCELLED:
-        click.echo(f"error: {job.name} was cancelled", err=True)
+        click.echo(f"{job.name} was cancelled", err=True)
         return Exit.CANCELLED
     click.echo(summary(job), err=True)
     if posting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -126,6 +127,24 @@ def common_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+class TakesNumbers(click.Command):
+    """A command whose arguments may be negative numbers, which look like options."""
+
+    ignore_unknown_options = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the command line, refusing options that are neither known nor numbers."""
+        known = [name for option in self.get_params(ctx) for name in option.opts]
+        for given in args:
+            if given == "--":
+                break
+            name = given.partition("=")[0]
+            if name.startswith("--") and name not in known:
+                close = get_close_matches(name, known)
+                raise click.NoSuchOption(name, possibilities=close, ctx=ctx)
+        return super().parse_args(ctx, args)
 
 
 label_option = click.option(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIRST_LINE_SECONDS = 1.0
 _LINE_SECONDS = 3.0
+_LEAST_BAR_WIDTH = 14
 
 
 class Display(Protocol):
@@ -84,7 +85,8 @@ class _Bar:
             expand=True,
             transient=True,
         )
-        self._task = self._progress.add_task("submitting", total=None, facts="")
+        self._task = self._progress.add_task("connecting", total=None, facts="")
+        self._is_named = False
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -99,6 +101,10 @@ class _Bar:
         self._progress.stop()
 
     def show(self, job: Job) -> None:
+        if not self._is_named:
+            # On a line of its own, which stays: the bar has no room for it.
+            self._console.print(job.name, style="dim", markup=False)
+            self._is_named = True
         progress = job.progress
         facts = [f"{progress.chunks_done:,}/{progress.chunks_total:,} chunks"]
         if progress.chunks_per_second:
@@ -110,14 +116,23 @@ class _Bar:
         if progress.workers:
             facts.append(text.counted(progress.workers, "worker"))
         if job.state_reason:
-            facts.append(job.state_reason)
+            facts.insert(1, job.state_reason)
         self._progress.update(
             self._task,
-            description=job.name,
+            description="",
             total=1.0,
             completed=progress.fraction,
-            facts="  ".join(facts),
+            facts=_fitting(facts, self._console.width - _LEAST_BAR_WIDTH),
         )
 
     def notice(self, line: str) -> None:
         self._console.print(line, style="yellow", markup=False)
+
+
+def _fitting(facts: list[str], width: int) -> str:
+    """Joins as many facts as there is room for, and at least the first."""
+    line = facts[0]
+    for fact in facts[1:]:
+        if len(line) + 2 + len(fact) <= width:
+            line = f"{line}  {fact}"
+    return line
