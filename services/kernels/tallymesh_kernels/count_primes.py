@@ -13,7 +13,7 @@ MAX_NUMBER = (1 << 64) - 1
 # Short enough that a bar moves and cores stay busy to the end, long enough that the mesh's own cost
 # (a few milliseconds of processor time a chunk) hardly shows. Longer work affords longer chunks.
 CHUNK_SECONDS, LONG_CHUNK_SECONDS = 0.05, 0.25
-MANY_CHUNKS = 160
+MANY_CHUNKS = 100
 # Every chunk pays the set-up again; so much more sieving than set-up makes it worth another core.
 CHUNK_SETUPS = 20
 MAX_PLANNED_CHUNKS = 4096
