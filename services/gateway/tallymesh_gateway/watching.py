@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any
 
 from tallymesh.v1 import job_pb2
-from tallymesh_core.domain.errors import DomainError, ShuttingDown
+from tallymesh_core.domain.errors import ShuttingDown
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
@@ -72,7 +72,9 @@ class Watches:
         return [self._look(watch) for watch in found if watch and watch.is_small]
 
     async def _look(self, watch: _Watch) -> None:
-        with contextlib.suppress(DomainError):  # then whoever follows the job meets it too
+        # The worker whose commit this goes along with must not hear of a trouble with the watch, and
+        # whoever follows the job meets it too.
+        with contextlib.suppress(Exception):
             record = await self._jobs.get(watch.tenant, watch.job_id)
             if record.state.is_final:
                 watch.record = record
