@@ -72,8 +72,8 @@ class Watches:
         return [self._look(watch) for watch in found if watch and watch.is_small]
 
     async def _look(self, watch: _Watch) -> None:
-        # The worker whose commit this goes along with must not hear of a trouble with the watch, and
-        # whoever follows the job meets it too.
+        # The worker whose commit this goes along with must not hear of a watch's trouble; whoever
+        # follows the job meets it too.
         with contextlib.suppress(Exception):
             record = await self._jobs.get(watch.tenant, watch.job_id)
             if record.state.is_final:
