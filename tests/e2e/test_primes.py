@@ -15,6 +15,7 @@ from tests.harness.primes import PRIMES_UP_TO
 from tests.harness.tools import require
 
 TO_10_10 = '{"work": {"count_primes": {"stop": "10000000000"}}}'
+TO_10_11 = '{"work": {"count_primes": {"stop": "100000000000"}}}'
 
 Watched = list[tuple[float, JobEvent]]
 
@@ -24,13 +25,13 @@ def watched(lines: Iterable[str]) -> Watched:
     return [(time.time(), ParseDict(event, JobEvent())) for event in json_objects(lines)]
 
 
-def assert_live(events: Watched) -> None:
-    """The watch of TO_10_10 told how far it was while it was counted, and ended with the count."""
+def assert_live(events: Watched, stop: int) -> None:
+    """A watch of the primes to `stop` told how far they were counted, and ended with the count."""
     kinds = [event.WhichOneof("event") for _, event in events]
     assert (kinds[0], kinds[-1]) == ("snapshot", "ended")
     job = events[-1][1].ended
     assert job.state == Job.STATE_SUCCEEDED
-    assert job.result.count_primes.count == PRIMES_UP_TO[10**10]
+    assert job.result.count_primes.count == PRIMES_UP_TO[stop]
     ended_at = job.end_time.ToNanoseconds() / 1e9
     during = [event for at, event in events if at < ended_at]
     assert during[0].HasField("snapshot")
@@ -58,12 +59,13 @@ def test_the_command_line_counts_to_10_11(cli: CommandLine) -> None:
     assert "4,118,054,813 primes from 0 to 100,000,000,000 in" in summary
 
 
+@pytest.mark.timeout(180)
 def test_grpcurl_runs_a_job_by_reflection_and_sees_it_run(mesh: LocalMesh) -> None:
-    request = f'{{"job": {TO_10_10}}}'
+    request = f'{{"job": {TO_10_11}}}'
     command = [str(require("grpcurl")), "-plaintext", "-d", request, mesh.address]
     with running([*command, "tallymesh.v1.JobService/RunJob"]) as grpcurl:
         assert grpcurl.stdout is not None
-        assert_live(watched(grpcurl.stdout))
+        assert_live(watched(grpcurl.stdout), 10**11)
         assert grpcurl.wait(timeout=10) == 0
 
 
@@ -81,16 +83,17 @@ def test_grpcurl_finds_the_services(mesh: LocalMesh) -> None:
         assert f"service {service}Service {{" in described.stdout
 
 
+@pytest.mark.timeout(180)
 def test_curl_submits_a_job_and_sees_it_run(mesh: LocalMesh) -> None:
     curl = [str(require("curl")), "--silent", "--show-error", "--fail-with-body"]
     url = f"http://{mesh.address}/v1"
-    created = run([*curl, "--json", TO_10_10, f"{url}/jobs"])
+    created = run([*curl, "--json", TO_10_11, f"{url}/jobs"])
     assert created.returncode == 0, created.stdout
     name = json.loads(created.stdout)["name"]
     with running([*curl, "--no-buffer", f"{url}/{name}:watch"]) as watch:
         assert watch.stdout is not None
         lines = iter(watch.stdout.readline, "")
-        assert_live(watched(lines))
+        assert_live(watched(lines), 10**11)
         assert watch.wait(timeout=10) == 0
 
 
@@ -98,12 +101,12 @@ def test_curl_runs_a_job_in_one_call(mesh: LocalMesh) -> None:
     curl = [str(require("curl")), "--silent", "--show-error", "--no-buffer", "--json", TO_10_10]
     with running([*curl, f"http://{mesh.address}/v1/jobs:run"]) as ran:
         assert ran.stdout is not None
-        assert_live(watched(ran.stdout))
+        assert_live(watched(ran.stdout), 10**10)
 
 
 def test_the_python_client_counts_and_sees_it_run(client: Client) -> None:
     job = client.submit(CountPrimes(stop=10**10))
-    assert_live([(time.time(), event) for event in job.events(timeout=60)])
+    assert_live([(time.time(), event) for event in job.events(timeout=60)], 10**10)
     assert job.result() == PRIMES_UP_TO[10**10]
     assert client.count_primes(10**9, timeout=60) == PRIMES_UP_TO[10**9]
 
