@@ -6,12 +6,16 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tallymesh.v1 import abacus_service_pb2 as pb
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh_core.rpc.channel import open_channel
+from tests.harness.polling import eventually
 from tests.harness.processes import Process, Processes
 from tests.harness.valkey import ValkeyServer
 from tests.integration.abacus.test_service import VISITORS
@@ -39,8 +43,16 @@ async def test_a_signal_ends_it_in_good_order(
 ) -> None:
     process = start()
     async with open_channel(f"unix:{tmp_path / 'own'}") as channel:
+        health: Any = HealthStub(channel)  # typed for blocking channels only
+
+        async def is_serving() -> bool:
+            # It listens before it has found its store, and says so.
+            answer = await health.Check(HealthCheckRequest(), wait_for_ready=True, timeout=10)
+            return bool(answer.status == HealthCheckResponse.SERVING)
+
+        await eventually(is_serving)
         request = pb.AddNumberRequest(name=VISITORS, number=1)
-        await AbacusServiceStub(channel).AddNumber(request, wait_for_ready=True, timeout=10)
+        await AbacusServiceStub(channel).AddNumber(request, timeout=10)
     process.signal(number)
     assert await asyncio.to_thread(process.wait, 5) == 0, process.output()
     assert "Traceback" not in process.output()
