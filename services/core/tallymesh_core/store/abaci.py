@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from tallymesh_core.domain.decimals import Exact, format_decimal
 from tallymesh_core.domain.errors import RequestIdReused
 from tallymesh_core.store import rods
-from tallymesh_core.store.connection import Store, translated
+from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
 
 #: Where a limb hands its carry on: after a million adds at the earliest, and far below 2^52, up to
@@ -176,9 +176,10 @@ class Abaci:
         Raises:
             StoreUnavailable: The store gave no answer.
         """
-        key = f"{self._store.prefix(self.shard_of(abacus))}abacus:{abacus.path}"
-        async with translated():
-            return Sum.from_fields(await self._store.client.hgetall(key))
+        shard = self.shard_of(abacus)
+        async with self._store.at(shard) as client:
+            key = f"{self._store.prefix(shard)}abacus:{abacus.path}"
+            return Sum.from_fields(await client.hgetall(key))
 
     async def reset(self, abacus: Abacus, once: Once | None = None) -> Reset:
         """Sets an abacus to 0.
@@ -200,8 +201,8 @@ class Abaci:
         Raises:
             StoreUnavailable: The store gave no answer.
         """
-        async with translated():
-            last = await self._store.client.xrevrange(self._events(shard), count=1)
+        async with self._store.at(shard) as client:
+            last = await client.xrevrange(self._events(shard), count=1)
         return last[0][0].decode() if last else "0-0"
 
     async def changes(self, shard: int, after: str) -> tuple[str, set[str] | None]:
@@ -218,8 +219,11 @@ class Abaci:
         Raises:
             StoreUnavailable: The store gave no answer.
         """
-        async with translated(), asyncio.timeout(_BLOCK_SECONDS + _PATIENCE_SECONDS):
-            streams = await self._store.reader.xread(
+        async with (
+            self._store.at(shard, blocking=True) as reader,
+            asyncio.timeout(_BLOCK_SECONDS + _PATIENCE_SECONDS),
+        ):
+            streams = await reader.xread(
                 {self._events(shard): after},
                 count=_EVENTS_AT_ONCE,
                 block=round(_BLOCK_SECONDS * 1000),

@@ -115,6 +115,20 @@ class Store:
         await self.reader.aclose()
         await self._scripts.aclose()
 
+    @asynccontextmanager
+    async def at(self, shard: int, *, blocking: bool = False) -> AsyncIterator[Any]:
+        """Gives what a shard is read through.
+
+        Args:
+            shard: The shard; nothing of another one may be read through it.
+            blocking: For a read that waits: its connection has no timeout, which would cut it.
+
+        Raises:
+            StoreUnavailable: In the body, in the place of the driver's errors about the connection.
+        """
+        async with translated():
+            yield self.reader if blocking else self.client
+
     def shard_of(self, *parts: str) -> int:
         """Returns the shard on which something lives, by the parts of its name."""
         return zlib.crc32("/".join(parts).encode()) % self.shards

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tallymesh_core.domain.errors import StoreUnavailable
-from tallymesh_core.store.connection import Store, translated
+from tallymesh_core.store.connection import Store
 
 #: A blocked read is renewed after so long, so that a dead connection is noticed.
 _BLOCK_MS = 5000
@@ -54,12 +54,15 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
     while True:
         try:
             if last is None:
-                async with translated():
-                    newest = await store.reader.xrevrange(key, count=1)
+                async with store.at(shard, blocking=True) as reader:
+                    newest = await reader.xrevrange(key, count=1)
                 last = newest[0][0] if newest else b"0-0"
                 yield Interrupted()
-            async with translated(), asyncio.timeout(2 * _BLOCK_MS / 1000):
-                answer = await store.reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS)
+            async with (
+                store.at(shard, blocking=True) as reader,
+                asyncio.timeout(2 * _BLOCK_MS / 1000),
+            ):
+                answer = await reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS)
         except (StoreUnavailable, TimeoutError):
             if last is not None:
                 logger.warning("lost the events of shard %d; looking again", shard)

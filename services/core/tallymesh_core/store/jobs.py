@@ -11,7 +11,7 @@ from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, Reques
 from tallymesh_core.domain.ids import new_job_id, shard_of_job
 from tallymesh_core.domain.jobs import ChunkRecord, JobFailure, JobRecord, NewJob, Posting
 from tallymesh_core.domain.states import ChunkState, JobState
-from tallymesh_core.store.connection import Store, translated
+from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
 
 #: Seconds for which a request id is remembered.
@@ -145,10 +145,8 @@ class JobStore:
     async def work_of(self, ref: str) -> tuple[bytes, int]:
         """Returns what a job computes and into how many chunks it is cut."""
         tenant, _, job_id = ref.partition("/")
-        async with translated():
-            work, count = await self._store.client.hmget(
-                self._key(tenant, job_id, "job"), ["work", "n"]
-            )
+        async with self._store.at(self._shard(job_id)) as client:
+            work, count = await client.hmget(self._key(tenant, job_id, "job"), ["work", "n"])
         if work is None:
             raise NotFound(f"jobs/{job_id}")
         return work, int(count)
@@ -156,8 +154,8 @@ class JobStore:
     async def partials_of(self, ref: str) -> list[bytes]:
         """Returns the partial results of a job's chunks in order of index."""
         tenant, _, job_id = ref.partition("/")
-        async with translated():
-            parts = await self._store.client.hgetall(self._key(tenant, job_id, "parts"))
+        async with self._store.at(self._shard(job_id)) as client:
+            parts = await client.hgetall(self._key(tenant, job_id, "parts"))
         return [part for _, part in sorted((int(index), part) for index, part in parts.items())]
 
     async def cancel(self, tenant: str, job_id: str) -> None:
@@ -227,14 +225,14 @@ class JobStore:
         Raises:
             NotFound: There is no such job.
         """
-        self._shard(job_id)
+        shard = self._shard(job_id)
         size = _RECORD.size
         keys = {
             kind: self._key(tenant, job_id, kind)
             for kind in ("job", "records", "leases", "later", "index", "bits")
         }
-        async with translated():
-            pipe = self._store.client.pipeline(transaction=True)
+        async with self._store.at(shard) as client:
+            pipe = client.pipeline(transaction=True)
             pipe.hmget(keys["job"], ["n", "created"])
             pipe.getrange(keys["records"], first * size, (first + limit) * size - 1)
             pipe.getrange(keys["bits"], first // 8, (first + limit) // 8)
@@ -245,7 +243,7 @@ class JobStore:
         if count is None:
             raise NotFound(f"jobs/{job_id}")
         names = {int(number): name.decode() for name, number in index.items()}
-        workers = await self._worker_names(shard_of_job(job_id) or 0, leases.values())
+        workers = await self._worker_names(shard, leases.values())
         retrying = {int(chunk) for chunk in later}
         chunks = []
         for chunk in range(first, min(first + limit, int(count))):
@@ -273,25 +271,22 @@ class JobStore:
     async def counts(self) -> dict[JobState, int]:
         """Returns how many jobs are in each state, over all tenants."""
         totals = dict.fromkeys(JobState, 0)
-        async with translated():
-            for shard in range(self._store.shards):
-                prefix = self._store.prefix(shard)
-                tenants = sorted(await self._store.client.smembers(f"{prefix}tenants"))
-                for tenant in tenants:
+        for shard in range(self._store.shards):
+            prefix = self._store.prefix(shard)
+            async with self._store.at(shard) as client:
+                for tenant in sorted(await client.smembers(f"{prefix}tenants")):
                     for state in JobState:
                         key = f"{prefix}state:{tenant.decode()}:{state}"
-                        totals[state] += await self._store.client.zcard(key)
+                        totals[state] += await client.zcard(key)
         return totals
 
     async def outbox(self, limit: int) -> list[str]:
         """Returns refs of jobs whose total is still to be entered into their abacus."""
         refs: list[str] = []
-        async with translated():
-            for shard in range(self._store.shards):
-                key = f"{self._store.prefix(shard)}outbox"
-                refs += [
-                    ref.decode() for ref in await self._store.client.srandmember(key, limit) or ()
-                ]
+        for shard in range(self._store.shards):
+            key = f"{self._store.prefix(shard)}outbox"
+            async with self._store.at(shard) as client:
+                refs += [ref.decode() for ref in await client.srandmember(key, limit) or ()]
         return refs
 
     async def note_posted(
@@ -323,10 +318,10 @@ class JobStore:
     async def _ids_before(self, tenant: str, states: Iterable[JobState], before: str) -> list[str]:
         highest = f"({before}" if before else "+"
         ids: list[str] = []
-        async with translated():
-            for shard in range(self._store.shards):
+        for shard in range(self._store.shards):
+            async with self._store.at(shard) as client:
                 # All at one moment, lest a job that changes its state is seen twice, or not at all.
-                pipe = self._store.client.pipeline(transaction=True)
+                pipe = client.pipeline(transaction=True)
                 for state in states:
                     key = f"{self._store.prefix(shard)}state:{tenant}:{state}"
                     pipe.zrevrangebylex(key, highest, "-", start=0, num=_LIST_BATCH)
@@ -336,10 +331,9 @@ class JobStore:
 
     async def _worker_names(self, shard: int, leases: Iterable[bytes]) -> Mapping[str, str]:
         uids = sorted({lease.decode().split(" ")[0] for lease in leases})
-        async with translated():
+        async with self._store.at(shard) as client:
             names = [
-                await self._store.client.hget(f"{self._store.prefix(shard)}owner:{uid}", "name")
-                for uid in uids
+                await client.hget(f"{self._store.prefix(shard)}owner:{uid}", "name") for uid in uids
             ]
         return {uid: name.decode() for uid, name in zip(uids, names, strict=True) if name}
 

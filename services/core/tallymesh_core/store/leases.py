@@ -16,7 +16,7 @@ from tallymesh_core.domain.jobs import (
     LiveWorker,
     SpanResults,
 )
-from tallymesh_core.store.connection import Store, translated
+from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
 
 #: A worker that is not heard of for so long is taken for lost.
@@ -236,21 +236,22 @@ class LeaseStore:
     async def workers(self) -> list[LiveWorker]:
         """Returns the live workers."""
         prefix = self._store.prefix(0)
-        client = self._store.client
-        live = []
-        async with translated():
-            for raw in await client.zrange(f"{prefix}owners", 0, -1):
-                uid = raw.decode()
-                info, seen, draining = await client.hmget(
-                    f"{prefix}owner:{uid}", ["info", "seen", "draining"]
-                )
-                held = [
-                    await client.scard(f"{self._store.prefix(shard)}held:{uid}")
-                    for shard in range(self._store.shards)
-                ]
-                if info is not None:
-                    live.append(LiveWorker(uid, info, sum(held), int(seen or 0), draining == b"1"))
-        return live
+        async with self._store.at(0) as client:
+            uids = [uid.decode() for uid in await client.zrange(f"{prefix}owners", 0, -1)]
+            kept = [
+                await client.hmget(f"{prefix}owner:{uid}", ["info", "seen", "draining"])
+                for uid in uids
+            ]
+        held = dict.fromkeys(uids, 0)
+        for shard in range(self._store.shards):
+            async with self._store.at(shard) as client:
+                for uid in uids:
+                    held[uid] += await client.scard(f"{self._store.prefix(shard)}held:{uid}")
+        return [
+            LiveWorker(uid, info, held[uid], int(seen or 0), draining == b"1")
+            for uid, (info, seen, draining) in zip(uids, kept, strict=True)
+            if info is not None
+        ]
 
     def _by_shard(
         self, items: Iterable[_Item], span_of: Callable[[_Item], ChunkSpan]
