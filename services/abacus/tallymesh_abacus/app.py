@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import logging
 import sys
 
 from tallymesh.v1.abacus_service_pb2_grpc import add_AbacusServiceServicer_to_server
 from tallymesh_abacus.service import AbacusService
 from tallymesh_abacus.settings import AbacusSettings
 from tallymesh_core.config.settings import BadSettings
-from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.rpc.readiness import open_store, report_store
 from tallymesh_core.rpc.server import (
     CannotListen,
     HealthReport,
@@ -18,15 +17,10 @@ from tallymesh_core.rpc.server import (
     stop_on_signals,
 )
 from tallymesh_core.store.abaci import Abaci
-from tallymesh_core.store.connection import Store, StoreMismatch
+from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.telemetry.logging import configure
 
 _SERVICE = "tallymesh.v1.AbacusService"
-#: Seconds between looks at the store: while it answers, and while it does not.
-_LOOK_SECONDS = 1.0
-_RETRY_SECONDS = 0.25
-
-logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -51,7 +45,6 @@ async def serve(settings: AbacusSettings, stop: asyncio.Event | None = None) -> 
         stop: Stops it; without one, SIGTERM and SIGINT do.
 
     Raises:
-        BadSettings: The store's URL is none.
         CannotListen: An address is in use or not allowed.
         StoreMismatch: The store cannot be used as configured.
     """
@@ -62,69 +55,42 @@ async def serve(settings: AbacusSettings, stop: asyncio.Event | None = None) -> 
     service = AbacusService(settings.node)
     add_AbacusServiceServicer_to_server(service, server)
     report = HealthReport([_SERVICE])
-    async with contextlib.AsyncExitStack() as stack:
-        attendant = asyncio.create_task(_attend_store(settings, service, report, stop, stack))
-        try:
-            await run_server(
-                server,
-                listen=settings.listen_addresses,
-                report=report,
-                reflected=[_SERVICE] if settings.reflection else [],
-                grace=settings.drain_grace,
-                stop=stop,
-            )
-        finally:
-            stop.set()
+    attendant = asyncio.create_task(_attend_store(settings, service, report, stop))
+    farewell = asyncio.create_task(_close_watches(service, stop))
+    try:
+        await run_server(
+            server,
+            listen=settings.listen_addresses,
+            report=report,
+            reflected=[_SERVICE] if settings.reflection else [],
+            grace=settings.drain_grace,
+            stop=stop,
+        )
+    finally:
+        stop.set()
+        await farewell
+        attendant.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
             await attendant
 
 
-async def _open_store(settings: AbacusSettings) -> Store:
-    try:
-        return await Store.open(
-            settings.store_url, shards=settings.shards, durability=settings.durability
-        )
-    except ValueError as error:
-        raise BadSettings(f"TALLYMESH_STORE_URL: {error}") from error
-
-
 async def _attend_store(
-    settings: AbacusSettings,
-    service: AbacusService,
-    report: HealthReport,
-    stop: asyncio.Event,
-    stack: contextlib.AsyncExitStack,
+    settings: AbacusSettings, service: AbacusService, report: HealthReport, stop: asyncio.Event
 ) -> None:
-    """Keeps the service in touch with its store until the stop, and tells by health if it is.
-
-    Looking lays out anew a store that came back empty. The stack closes the store, once no call
-    needs it any more.
-    """
-    store: Store | None = None
-    waiting = False
+    """Opens the store for the service, and tells by health whether it serves, until cancelled."""
     try:
-        while not stop.is_set():
-            try:
-                if store is None:
-                    store = await _open_store(settings)
-                    stack.push_async_callback(store.close)
-                    service.open(Abaci(store))
-                else:
-                    await store.prepare(settings.shards)
-                    if settings.durability == "fsync":
-                        await store.demand_fsync()
-            except StoreUnavailable as error:
-                await report.set_ready(False)
-                if not waiting:
-                    logger.warning("%s; waiting for it (%s)", error.message, error.__cause__)
-                waiting = True
-            else:
-                await report.set_ready(not stop.is_set())
-                if waiting:
-                    logger.info("the store answers again")
-                waiting = False
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS if waiting else _LOOK_SECONDS):
-                    await stop.wait()
+        store = await open_store(settings, stop)
+        if store is None:
+            return
+        try:
+            service.open(Abaci(store))
+            await report_store(store, report, stop)
+        finally:
+            await store.close()
     finally:
         stop.set()
-        service.close()
+
+
+async def _close_watches(service: AbacusService, stop: asyncio.Event) -> None:
+    await stop.wait()
+    service.close()

@@ -1,7 +1,6 @@
 """The gateway's process: the one place where it is wired together."""
 
 import asyncio
-import contextlib
 import logging
 import sys
 from functools import partial
@@ -16,8 +15,8 @@ from tallymesh.v1 import (
 )
 from tallymesh.v1.dispatch_service_pb2 import DESCRIPTOR as DISPATCH
 from tallymesh_core.config.settings import BadSettings
-from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.rpc.channel import open_channel
+from tallymesh_core.rpc.readiness import open_store, report_store
 from tallymesh_core.rpc.server import (
     CannotListen,
     HealthReport,
@@ -25,8 +24,8 @@ from tallymesh_core.rpc.server import (
     run_server,
     stop_on_signals,
 )
-from tallymesh_core.store.connection import Store, StoreMismatch
 from tallymesh_core.store.events import tail
+from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.inspection import Inspection
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
@@ -52,9 +51,6 @@ _REFLECTED = (
     *(s.full_name for s in abacus_service_pb2.DESCRIPTOR.services_by_name.values()),
 )
 
-_STORE_RETRY_SECONDS = 0.2
-_STORE_LOOK_SECONDS = 1.0
-
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +64,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     if stop is None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-    store = await _open_store(settings, stop)
+    store = await open_store(settings, stop)
     if store is None:
         return
     kernels = builtin()
@@ -116,7 +112,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
         asyncio.create_task(task)
         for task in (
             keeper.run(),
-            _report_store(store, settings, report),
+            report_store(store, report, stop),
             close_streams(),
             *(follow(shard) for shard in range(store.shards)),
         )
@@ -141,42 +137,6 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     for end in ends:
         if isinstance(end, Exception):
             raise end
-
-
-async def _open_store(settings: GatewaySettings, stop: asyncio.Event) -> Store | None:
-    """Opens the store, waiting for it as long as need be; None if told to stop meanwhile."""
-    told = False
-    while not stop.is_set():
-        try:
-            return await Store.open(
-                settings.store_url, shards=settings.shards, durability=settings.durability
-            )
-        except StoreUnavailable as error:
-            if not told:
-                logger.warning("waiting for the store: %s", error.__cause__ or error)
-            told = True
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _STORE_RETRY_SECONDS)
-    return None
-
-
-async def _report_store(store: Store, settings: GatewaySettings, report: HealthReport) -> None:
-    """Keeps the health report true: ready while the store answers."""
-    reachable = True
-    while True:
-        try:
-            # Also lays out anew a store that came back empty.
-            await store.prepare(settings.shards)
-        except StoreUnavailable as error:
-            if reachable:
-                logger.warning("store lost: %s", error.__cause__ or error)
-            reachable = False
-        else:
-            if not reachable:
-                logger.info("store found again")
-            reachable = True
-        await report.set_ready(reachable)
-        await asyncio.sleep(_STORE_LOOK_SECONDS if reachable else _STORE_RETRY_SECONDS)
 
 
 def _stop_on_failure(stop: asyncio.Event, task: asyncio.Task[None]) -> None:

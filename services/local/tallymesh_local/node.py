@@ -5,7 +5,7 @@ import sys
 
 from tallymesh_core.config.settings import BadSettings
 from tallymesh_core.rpc.server import CannotListen, stop_on_signals
-from tallymesh_core.store.connection import StoreMismatch
+from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway import app as gateway
 from tallymesh_gateway.settings import GatewaySettings

@@ -12,6 +12,7 @@ from tallymesh_abacus import watch
 from tallymesh_core.store.abaci import Abaci
 from tallymesh_core.store.connection import Store
 from tests.harness.polling import eventually
+from tests.harness.stores import client_of
 from tests.harness.valkey import ValkeyServer
 from tests.integration.abacus.conftest import Node, StartNode
 from tests.integration.abacus.test_service import VISITORS, error_info
@@ -119,7 +120,8 @@ async def test_a_lost_event_costs_a_keepalive_and_no_more(
     await read(call)
     store = await Store.open(store_url)
     shard = store.shard_of("default", "visitors")
-    await store.client.hset(f"{store.prefix(shard)}abacus:default/visitors", "0", "7")
+    client = await client_of(store, shard)
+    await client.hset(f"{store.prefix(shard)}abacus:default/visitors", "0", "7")
     await read_until(call, "7")
     await store.close()
 
@@ -131,8 +133,9 @@ async def test_too_many_events_to_tell_stir_every_watcher(
     call = watch_sum(node)
     await read(call)
     store = await Store.open(store_url)
-    prefix = store.prefix(store.shard_of("default", "visitors"))
-    async with store.client.pipeline(transaction=True) as pipe:
+    shard = store.shard_of("default", "visitors")
+    prefix, client = store.prefix(shard), await client_of(store, shard)
+    async with client.pipeline(transaction=True) as pipe:
         pipe.hset(f"{prefix}abacus:default/visitors", "0", "7")
         for _ in range(1000):
             pipe.xadd(f"{prefix}abacus-events", {"abacus": "default/other"})

@@ -12,6 +12,7 @@ from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh_core.store.connection import Store
 from tallymesh_gateway import names
 from tests.harness.polling import eventually
+from tests.harness.stores import client_of
 from tests.integration.gateway.conftest import Gateway, Worker
 from tests.integration.gateway.test_gateway import create, facts, known_workers, simulate
 
@@ -50,7 +51,7 @@ async def test_watch_of_a_job_that_cannot_be_read_ends(
     job = await create(gateway, simulate())
     watch = aiter(gateway.jobs.WatchJob(pb.WatchJobRequest(name=job.name)))
     await anext(watch)
-    await store.client.hset(key_of(store, job), "state", "NONSENSE")
+    await (await client_of(store)).hset(key_of(store, job), "state", "NONSENSE")
     await worker.call(capacity=1)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await asyncio.wait_for(read_to_end(watch), 5)
@@ -65,7 +66,9 @@ async def test_watch_ends_though_the_store_has_lost_its_last_moments(
     await worker.call(capacity=1)
     while (await anext(watch)).version < 2:
         pass
-    await store.client.hset(key_of(store, job), mapping={"state": "CANCELLED", "version": 1})
+    await (await client_of(store)).hset(
+        key_of(store, job), mapping={"state": "CANCELLED", "version": 1}
+    )
     await make_everyone_look(store)
     events = await asyncio.wait_for(read_to_end(watch), 5)
     assert events[-1].ended.state == Job.STATE_CANCELLED
@@ -110,7 +113,7 @@ async def read_to_end(watch: AsyncIterator[job_pb2.JobEvent]) -> list[job_pb2.Jo
 
 async def make_everyone_look(store: Store) -> None:
     """Has more happen at once than a gateway reads."""
-    pipe = store.client.pipeline(transaction=True)
+    pipe = (await client_of(store)).pipeline(transaction=True)
     for _ in range(1500):
         fields = {"job": "default/x", "version": 1, "kind": "leased", "extra": ""}
         pipe.xadd(f"{store.prefix(0)}events", fields)

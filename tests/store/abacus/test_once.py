@@ -8,6 +8,7 @@ from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import RequestIdReused
 from tallymesh_core.store.abaci import Abaci, Abacus, Add, Added, Memory, Once
 from tallymesh_core.store.connection import Store
+from tests.harness.stores import client_of
 
 VISITORS = Abacus("default", "visitors")
 HOUR_MS = 3_600_000
@@ -111,21 +112,23 @@ async def test_the_first_reset_of_all_can_be_repeated(abaci: Abaci) -> None:
 async def test_ids_are_remembered_for_their_window_and_not_for_ever(
     store: Store, abaci: Abaci, memory: Memory
 ) -> None:
-    clock = f"{store.prefix(abaci.shard_of(VISITORS))}clock"
+    shard = abaci.shard_of(VISITORS)
+    clock, client = f"{store.prefix(shard)}clock", await client_of(store, shard)
     once, window = Once("one", memory), memory.value
     # The latest moment of a bucket in the far future, which the store's clock then keeps to.
     at = 4_102_444_800_000 // window * window + window - 1
-    await store.client.set(clock, at)
+    await client.set(clock, at)
     await add(abaci, 5, once)
-    await store.client.set(clock, at + window)
+    await client.set(clock, at + window)
     assert (await add(abaci, 5, once)).repeated
-    await store.client.set(clock, at + window + 1)
+    await client.set(clock, at + window + 1)
     assert not (await add(abaci, 5, once)).repeated
 
 
 async def test_what_is_remembered_expires(store: Store, abaci: Abaci, memory: Memory) -> None:
     await add(abaci, 5, Once("one", memory))
     await add(abaci, 5, Once("two", memory))
-    [bucket] = [key async for key in store.client.scan_iter(match="*abacus:*:*:*")]
-    remaining = await store.client.pttl(bucket)
+    client = await client_of(store, abaci.shard_of(VISITORS))
+    [bucket] = [key async for key in client.scan_iter(match="*abacus:*:*:*")]
+    remaining = await client.pttl(bucket)
     assert memory.value - 1000 <= remaining <= 2 * memory.value

@@ -15,6 +15,7 @@ from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.store.abaci import Abaci, Abacus, Add, Added
 from tallymesh_core.store.connection import Store
 from tests.harness.polling import eventually
+from tests.harness.stores import client_of
 from tests.harness.valkey import ValkeyServer
 
 VISITORS = Abacus("default", "visitors")
@@ -84,27 +85,33 @@ async def test_sums_equal_exact_arithmetic(
     now = await abaci.get(VISITORS)
     assert fraction(now.value) == expected
     assert now.add_count == sum(map(len, batches))
-    key = f"{store.prefix(abaci.shard_of(VISITORS))}abacus:{VISITORS.path}"
-    rods = await store.client.hgetall(key)
+    shard = abaci.shard_of(VISITORS)
+    key = f"{store.prefix(shard)}abacus:{VISITORS.path}"
+    client = await client_of(store, shard)
+    rods = await client.hgetall(key)
     assert all(0 < abs(int(rods[index])) < limb_limit for index in rods.keys() - {b"v", b"n", b"t"})
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 async def test_limbs_at_the_default_limit_stay_exact(store: Store, abaci: Abaci, sign: int) -> None:
-    key = f"{store.prefix(abaci.shard_of(VISITORS))}abacus:{VISITORS.path}"
-    await store.client.hset(key, mapping={"0": sign * (2**50 - 1), "1": sign * (2**50 - 1)})
+    shard = abaci.shard_of(VISITORS)
+    key = f"{store.prefix(shard)}abacus:{VISITORS.path}"
+    client = await client_of(store, shard)
+    await client.hset(key, mapping={"0": sign * (2**50 - 1), "1": sign * (2**50 - 1)})
     expected = sign * (2**50 - 1) * (1 + 10**9)
     for added in await add(abaci, *[Exact(sign * LARGEST_LIMB)] * 3, Exact(sign)):
         expected += sign * (1 if added.sum.add_count == 4 else LARGEST_LIMB)
         assert added.sum.value.unscaled == expected
-    assert int(await store.client.hget(key, "2")) == sign * (2**50 // 10**9)
+    assert int(await client.hget(key, "2")) == sign * (2**50 // 10**9)
 
 
 async def test_rods_that_come_to_zero_leave_nothing(store: Store, abaci: Abaci) -> None:
     wide = parse_decimal("1" * 3000 + "." + "7" * 1000, "decimal")
     await add(abaci, wide, Exact(-wide.unscaled, wide.scale))
-    key = f"{store.prefix(abaci.shard_of(VISITORS))}abacus:{VISITORS.path}"
-    assert await store.client.hlen(key) == 3
+    shard = abaci.shard_of(VISITORS)
+    key = f"{store.prefix(shard)}abacus:{VISITORS.path}"
+    client = await client_of(store, shard)
+    assert await client.hlen(key) == 3
 
 
 async def test_sixteen_at_once_are_exact(abaci: Abaci) -> None:
@@ -141,7 +148,8 @@ async def test_reset_returns_what_was_and_versions_go_on(abaci: Abaci) -> None:
 
 async def test_time_never_goes_back(store: Store, abaci: Abaci) -> None:
     ahead = 4_102_444_800_000
-    await store.client.set(f"{store.prefix(abaci.shard_of(VISITORS))}clock", ahead)
+    shard = abaci.shard_of(VISITORS)
+    await (await client_of(store, shard)).set(f"{store.prefix(shard)}clock", ahead)
     [added] = await add(abaci, Exact(1))
     assert added.sum.update_ms == ahead
 
@@ -158,14 +166,16 @@ async def test_changes_are_told_once_a_call_and_only_after_their_place(abaci: Ab
 
 
 async def test_the_event_stream_is_capped(store: Store, abaci: Abaci) -> None:
-    events = f"{store.prefix(0)}abacus-events"
-    async with store.client.pipeline(transaction=False) as pipe:
+    shard = abaci.shard_of(VISITORS)
+    events = f"{store.prefix(shard)}abacus-events"
+    client = await client_of(store, shard)
+    async with client.pipeline(transaction=False) as pipe:
         for _ in range(12_000):
             pipe.xadd(events, {"abacus": "default/other"})
         await pipe.execute()
     await add(abaci, Exact(1))
-    assert await store.client.xlen(events) <= 10_200
-    assert (await abaci.changes(0, "0-0"))[1] is None
+    assert await client.xlen(events) <= 10_200
+    assert (await abaci.changes(shard, "0-0"))[1] is None
 
 
 async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServer]) -> None:

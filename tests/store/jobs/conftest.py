@@ -9,6 +9,7 @@ from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, NewJo
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tests.harness.stores import all_clients, client_of
 
 ADDITIVE = NewJob(
     tenant="default",
@@ -86,12 +87,13 @@ class Scheduler:
         """Sizes of everything that has to be empty when nothing is under way."""
         sizes = {}
         for pattern in ("leases", "again", "later", "tries", "fractions", "parts", "lane", "held"):
-            async for key in self.store.client.scan_iter(f"{{tm*}}:{pattern}:*"):
-                sizes[key.decode()] = 1
+            for client in await all_clients(self.store):
+                async for key in client.scan_iter(f"{{tm*}}:{pattern}:*"):
+                    sizes[key.decode()] = 1
         for name in ("delayed", "outbox"):
             for shard in range(self.store.shards):
                 key = f"{self.store.prefix(shard)}{name}"
-                if await self.store.client.exists(key):
+                if await (await client_of(self.store, shard)).exists(key):
                     sizes[key] = 1
         return sizes
 

@@ -12,6 +12,7 @@ from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
+from tests.harness.stores import client_of
 from tests.store.jobs.conftest import Scheduler
 
 
@@ -102,7 +103,7 @@ async def test_list_from_a_time_misses_no_job_of_a_clock_that_is_behind(
     created = (await scheduler.job(await scheduler.submit())).created_ms
 
     async def a_millisecond_later() -> bool:
-        seconds, micros = await scheduler.store.client.time()
+        seconds, micros = await (await client_of(scheduler.store, shard)).time()
         return bool(seconds * 1000 + micros // 1000 > created)
 
     await eventually(a_millisecond_later, interval=0.001)

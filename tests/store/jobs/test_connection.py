@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from tallymesh_core.store.connection import Store, StoreMismatch
+from tallymesh_core.store.connection import Store
 from tallymesh_core.store.events import Interrupted, tail
+from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.scripts import Script
+from tests.harness.stores import all_clients, client_of
 from tests.store.jobs.conftest import Scheduler
 
 
 async def test_script_that_fails_spoils_no_other_when_none_is_known(scheduler: Scheduler) -> None:
     ref = await scheduler.submit()
-    await scheduler.store.client.script_flush()
     snapshot = Script.load("snapshot")
-    await scheduler.store.client.script_load(snapshot.source)
+    for client in await all_clients(scheduler.store):
+        await client.script_flush()
+        await client.script_load(snapshot.source)
     broken = replace(snapshot, source="return redis.call('NONSENSE')", sha="0" * 40)
     failing = asyncio.create_task(scheduler.store.run(broken, 0))
     assert (await scheduler.job(ref)).chunk_count == 4
@@ -36,7 +39,7 @@ async def test_who_reads_events_too_late_is_told_to_look(store_url: str) -> None
     store = await Store.open(store_url)
     events = tail(store, 0)
     assert isinstance(await anext(events), Interrupted)
-    pipe = store.client.pipeline()
+    pipe = (await client_of(store)).pipeline()
     for version in range(1500):
         fields = {"job": "default/x", "version": version, "kind": "leased", "extra": ""}
         pipe.xadd(f"{store.prefix(0)}events", fields)

@@ -13,6 +13,7 @@ from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
+from tests.harness.stores import all_clients, client_of
 from tests.store.jobs.conftest import ADDITIVE, Scheduler
 
 
@@ -40,9 +41,12 @@ async def test_job_runs_from_submit_to_its_total(scheduler: Scheduler) -> None:
 
 async def test_submitting_costs_the_same_for_a_million_chunks(scheduler: Scheduler) -> None:
     async def keys_of(chunk_count: int) -> int:
-        before = int(await scheduler.store.client.dbsize())
+        before = await all_keys()
         await scheduler.submit(chunk_count=chunk_count)
-        return int(await scheduler.store.client.dbsize()) - before
+        return await all_keys() - before
+
+    async def all_keys() -> int:
+        return sum([await client.dbsize() for client in await all_clients(scheduler.store)])
 
     await scheduler.submit()
     assert await keys_of(1_000_000) == await keys_of(1)
@@ -387,8 +391,9 @@ async def test_outage_of_the_store_reaps_nobody(store_url: str) -> None:
     (span,) = await scheduler.take("w1")
     await scheduler.leases.reap()
     # As after an outage: the last run is long past, and so is every deadline.
-    await store.client.decrby(f"{store.prefix(0)}tick", 10_000)
-    await store.client.zadd(f"{store.prefix(0)}owners", {"w1": 1})
+    client = await client_of(store)
+    await client.decrby(f"{store.prefix(0)}tick", 10_000)
+    await client.zadd(f"{store.prefix(0)}owners", {"w1": 1})
     assert await scheduler.leases.reap() == []
     assert await scheduler.beat("w1", [span]) == []
     await store.close()
@@ -421,5 +426,6 @@ async def lose(scheduler: Scheduler, uid: str) -> None:
     """Makes a worker fall silent, and the reaper notice."""
     await scheduler.leases.reap()
     for shard in range(scheduler.store.shards):
-        await scheduler.store.client.zadd(f"{scheduler.store.prefix(shard)}owners", {uid: 1})
+        client = await client_of(scheduler.store, shard)
+        await client.zadd(f"{scheduler.store.prefix(shard)}owners", {uid: 1})
     assert await scheduler.leases.reap() == [uid]

@@ -1,16 +1,14 @@
 """Settings that every service has, read from environment variables TALLYMESH_*."""
 
-import re
 import socket
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tallymesh_core.config.store_address import parse_address
 from tallymesh_core.rpc.channel import split_addresses
 from tallymesh_core.rpc.server import is_loopback
-
-_STORE_URL = re.compile(r"rediss?://[^/\s]+(/\d+)?(\?\S*)?|unix:///\S+")
 
 
 class BadSettings(Exception):
@@ -91,7 +89,9 @@ class StoreSettings(ServiceSettings):
     """What a service that uses the store needs to know besides.
 
     Attributes:
-        store_url: `redis://host:port/db`, `rediss://…` or `unix:///path`.
+        store_url: `redis://host:port/db`, `rediss://…` or `unix:///path`; for sentinels
+            `redis+sentinel://host:port,host:port/service/db`, for a cluster
+            `redis+cluster://host:port,host:port`.
         shards: How many shards a new store is laid out with: 1 to 1,024. An existing store keeps
             its number.
         durability: `everysec` takes the store as it is; `fsync` demands one that writes to disk
@@ -104,7 +104,6 @@ class StoreSettings(ServiceSettings):
 
     @field_validator("store_url")
     @classmethod
-    def _know_the_scheme(cls, value: str) -> str:
-        if not _STORE_URL.fullmatch(value):
-            raise ValueError("must be redis://host:port/db, rediss://host:port/db or unix:///path")
+    def _know_the_address(cls, value: str) -> str:
+        parse_address(value)
         return value

@@ -1,58 +1,48 @@
 """The connection to Valkey (or Redis): the only place that talks to it."""
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from tallymesh_core.config.store_address import BadAddress, parse_address
 from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.store.failures import StoreMismatch, translated
 from tallymesh_core.store.scripts import Script
+from tallymesh_core.store.topology import Topology
 
 #: Version of the layout of keys and values. A store of another one is refused.
 SCHEMA_VERSION = 1
 
 _META = "tm:meta"
-# Scripts need one connection and each followed shard one; other reads come and go.
-_MAX_CONNECTIONS = 4096
-_TIMEOUT_SECONDS = 5.0
-#: Answers of a server that cannot serve at present, and may soon.
-_PASSING = (
-    "LOADING",
-    "MASTERDOWN",
-    "READONLY",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "BUSY",
-    "MISCONF",
-    "OOM",
-)
-
-
-class StoreMismatch(Exception):
-    """The store cannot be used as configured; the message is one line for a person."""
+#: A script is sent after the slot that it is for so often; slots that move more often move wildly.
+_MAX_REDIRECTS = 5
+#: Seconds between looks at the store: while it serves, and while it does not.
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 0.2
+#: A store that does not answer a look by then does not serve.
+_PATIENCE_SECONDS = 2.0
 
 
 class Store:
     """A connection to the store, and what must be known to find things in it."""
 
-    def __init__(self, client: Redis, reader: Redis, scripts: Redis, shards: int) -> None:
-        # Any: redis-py's types allow for every way of decoding; here answers are always bytes.
-        self.client: Any = client
-        #: For blocking reads: without a socket timeout, which would cut them.
-        self.reader: Any = reader
-        # One connection: the store runs one script at a time anyway, and what is asked for while
-        # others are under way goes together in the next send.
-        self._scripts: Any = scripts
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        shards: int = 1,
+        durability: Literal["everysec", "fsync"] = "everysec",
+    ) -> None:
         self.shards = shards
-        self._due: list[_Run] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._new_shards = shards
+        self._durability = durability
+        self._topology = topology
+        self._doubted = asyncio.Event()
 
     @classmethod
     async def open(
@@ -61,7 +51,7 @@ class Store:
         """Connects to a store, and lays it out at its first use.
 
         Args:
-            url: `redis://…`, `rediss://…` or `unix:///path`.
+            url: As TALLYMESH_STORE_URL.
             shards: How many shards a new store gets; an existing one keeps its number.
             durability: `fsync` demands a store that writes to disk before it answers.
 
@@ -70,50 +60,75 @@ class Store:
             StoreMismatch: Its layout is of another version, its durability is not the one asked, or
                 the URL holds what cannot be used.
         """
-        store = cls(
-            _client(url, _TIMEOUT_SECONDS),
-            _client(url, None),
-            _client(url, _TIMEOUT_SECONDS),
-            shards,
-        )
         try:
-            await store.prepare(shards)
-            if durability == "fsync":
-                await store.demand_fsync()
+            address = parse_address(url)
+        except BadAddress as error:
+            raise StoreMismatch(f"TALLYMESH_STORE_URL: {error}") from None
+        store = cls(Topology(address), shards=shards, durability=durability)
+        try:
+            await store.look()
         except BaseException:
             await store.close()
             raise
         return store
 
-    async def prepare(self, shards: int) -> None:
-        """Lays the store out if it is new, and checks its layout if it is not."""
-        async with translated():
-            await self.client.hsetnx(_META, "schema", str(SCHEMA_VERSION))
-            await self.client.hsetnx(_META, "shards", str(shards))
-            schema, kept = await self.client.hmget(_META, ["schema", "shards"])
+    async def look(self) -> None:
+        """Sees whether the store serves and is as configured; lays it out if it is new or empty.
+
+        Raises:
+            StoreUnavailable: It cannot be reached.
+            StoreMismatch: Its layout is of another version, or its durability not the one asked.
+        """
+        await self._topology.look()
+        async with self._reading(_META) as client:
+            await client.hsetnx(_META, "schema", str(SCHEMA_VERSION))
+            await client.hsetnx(_META, "shards", str(self._new_shards))
+            schema, kept = await client.hmget(_META, ["schema", "shards"])
         if int(schema or 0) != SCHEMA_VERSION:
             raise StoreMismatch(
                 f"the store's layout is version {int(schema or 0)}, "
                 f"this program needs {SCHEMA_VERSION}"
             )
-        self.shards = int(kept or shards)
+        self.shards = int(kept or self._new_shards)
+        if self._durability == "fsync":
+            await self._demand_fsync()
 
-    async def demand_fsync(self) -> None:
-        """Checks that the store writes to disk before it answers."""
-        async with translated():
-            kept = await self.client.config_get("append*")
-        if kept.get("appendonly") != "yes" or kept.get("appendfsync") != "always":
-            raise StoreMismatch(
-                "TALLYMESH_DURABILITY=fsync needs a store with `appendonly yes` and "
-                f"`appendfsync always`; it has appendonly {kept.get('appendonly')}, "
-                f"appendfsync {kept.get('appendfsync')}"
-            )
+    async def health(self) -> AsyncIterator[StoreUnavailable | None]:
+        """Yields for ever what keeps the store from serving, or None.
+
+        It looks each second, and at once when a call has failed.
+
+        Raises:
+            StoreMismatch: The store is not any more as configured.
+        """
+        while True:
+            self._doubted.clear()
+            trouble = None
+            try:
+                async with translated(), asyncio.timeout(_PATIENCE_SECONDS):
+                    await self.look()
+            except StoreUnavailable as error:
+                trouble = error
+            yield trouble
+            if trouble:
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._doubted.wait()
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self.client.aclose()
-        await self.reader.aclose()
-        await self._scripts.aclose()
+        await self._topology.close()
+
+    def shard_of(self, *parts: str) -> int:
+        """Returns the shard on which something lives, by the parts of its name."""
+        return zlib.crc32("/".join(parts).encode()) % self.shards
+
+    @staticmethod
+    def prefix(shard: int) -> str:
+        """Returns the beginning of all keys of a shard; its hash tag keeps them together."""
+        return f"{{tm{shard}}}:"
 
     @asynccontextmanager
     async def at(self, shard: int, *, blocking: bool = False) -> AsyncIterator[Any]:
@@ -126,17 +141,18 @@ class Store:
         Raises:
             StoreUnavailable: In the body, in the place of the driver's errors about the connection.
         """
-        async with translated():
-            yield self.reader if blocking else self.client
+        async with self._reading(self.prefix(shard), blocking=blocking) as client:
+            yield client
 
-    def shard_of(self, *parts: str) -> int:
-        """Returns the shard on which something lives, by the parts of its name."""
-        return zlib.crc32("/".join(parts).encode()) % self.shards
+    @asynccontextmanager
+    async def everywhere(self) -> AsyncIterator[list[Any]]:
+        """Gives what the whole store is read through: a client for each server that serves some.
 
-    @staticmethod
-    def prefix(shard: int) -> str:
-        """Returns the beginning of all keys of a shard; its hash tag keeps them together."""
-        return f"{{tm{shard}}}:"
+        Raises:
+            StoreUnavailable: In the body, in the place of the driver's errors about the connection.
+        """
+        async with self._doubting():
+            yield [server.client for server in await self._topology.servers()]
 
     async def run(self, script: Script, shard: int, *arguments: str | bytes | int | float) -> Any:
         """Runs a script on a shard, exactly once or not at all as far as this call knows.
@@ -147,102 +163,51 @@ class Store:
         Raises:
             StoreUnavailable: The store cannot be reached or gave no answer.
         """
-        run = _Run(
-            script,
-            (self.prefix(shard), *arguments),
-            asyncio.get_running_loop().create_future(),
-        )
-        self._due.append(run)
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_due())
-        return await run.answer
-
-    async def _send_due(self) -> None:
+        key = self.prefix(shard)
         try:
-            while self._due:
-                due, self._due = self._due, []
-                await self._send(due)
-        finally:
-            self._sender = None
+            for _ in range(_MAX_REDIRECTS):
+                server = await self._topology.server_of(key)
+                try:
+                    return await server.run(script, (key, *arguments))
+                except exceptions.MovedError as moved:
+                    # It has not run there.
+                    self._topology.follow(moved)
+            raise StoreUnavailable
+        except StoreUnavailable:
+            self._doubt()
+            raise
 
-    async def _send(self, runs: list["_Run"]) -> None:
+    @asynccontextmanager
+    async def _reading(self, key: str, *, blocking: bool = False) -> AsyncIterator[Any]:
+        async with self._doubting():
+            server = await self._topology.server_of(key)
+            try:
+                yield server.reader if blocking else server.client
+            except exceptions.MovedError as moved:
+                self._topology.follow(moved)
+                raise
+
+    @asynccontextmanager
+    async def _doubting(self) -> AsyncIterator[None]:
         try:
             async with translated():
-                pipe = self._scripts.pipeline(transaction=False)
-                for run in runs:
-                    pipe.evalsha(run.script.sha, 1, *run.arguments)
-                answers = await pipe.execute(raise_on_error=False)
-                for run, answer in zip(runs, answers, strict=True):
-                    unknown = isinstance(answer, exceptions.NoScriptError)
-                    run.settle(await self._teach(run) if unknown else answer)
-        except Exception as error:
-            for run in runs:
-                run.settle(error)
+                yield
+        except StoreUnavailable:
+            self._doubt()
+            raise
 
-    async def _teach(self, run: "_Run") -> Any:
-        """Runs a script that the server does not know yet; what goes wrong is its own answer."""
-        try:
-            return await self._scripts.eval(run.script.source, 1, *run.arguments)
-        except Exception as error:
-            return error
+    def _doubt(self) -> None:
+        """Has everyone look again: something has just failed."""
+        self._topology.doubt()
+        self._doubted.set()
 
-
-@dataclass(slots=True)
-class _Run:
-    """A script to be run, and who waits for its answer."""
-
-    script: Script
-    arguments: tuple[str | bytes | int | float, ...]
-    answer: asyncio.Future[Any]
-
-    def settle(self, answer: Any) -> None:
-        """Gives the answer to who waits, if they still do."""
-        if self.answer.done():
-            return
-        if isinstance(answer, Exception):
-            self.answer.set_exception(_unavailable(answer) or answer)
-        else:
-            self.answer.set_result(answer)
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Turns the driver's errors about the connection into StoreUnavailable."""
-    try:
-        yield
-    except (exceptions.RedisError, OSError) as error:
-        unavailable = _unavailable(error)
-        if unavailable:
-            raise unavailable from error
-        raise
-
-
-def _unavailable(error: Exception) -> StoreUnavailable | None:
-    """Returns what to tell if an error means that the store cannot serve now, else None."""
-    lost = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError)
-    if lost or str(error).startswith(_PASSING):
-        unavailable = StoreUnavailable()
-        unavailable.__cause__ = error
-        return unavailable
-    return None
-
-
-def _client(url: str, timeout: float | None) -> Redis:
-    try:
-        pool = ConnectionPool.from_url(
-            url,
-            max_connections=_MAX_CONNECTIONS,
-            socket_timeout=timeout,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            # A repeat by the driver after a lost answer would run a transition twice, unseen.
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        # Connects nothing, and refuses options that it does not know.
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError):
-        # What the driver says may quote a part of the password.
-        raise StoreMismatch(
-            "TALLYMESH_STORE_URL: has a port or an option that cannot be used"
-        ) from None
-    return Redis.from_pool(pool)
+    async def _demand_fsync(self) -> None:
+        async with self.everywhere() as clients:
+            settings = [await client.config_get("append*") for client in clients]
+        for kept in settings:
+            if kept.get("appendonly") != "yes" or kept.get("appendfsync") != "always":
+                raise StoreMismatch(
+                    "TALLYMESH_DURABILITY=fsync needs a store with `appendonly yes` and "
+                    f"`appendfsync always`; it has appendonly {kept.get('appendonly')}, "
+                    f"appendfsync {kept.get('appendfsync')}"
+                )

@@ -1,26 +1,31 @@
 """What can be told of the store itself."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from tallymesh_core.domain.errors import StoreUnavailable
-from tallymesh_core.store.connection import SCHEMA_VERSION, Store, translated
+from tallymesh_core.store.connection import SCHEMA_VERSION, Store
+
+#: From the weakest on.
+_DURABILITIES = ("none", "everysec", "fsync")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """The store at one moment.
+    """The store at one moment; of a cluster, all primaries together.
 
     Attributes:
-        latency_seconds: Time of one round trip.
+        latency_seconds: Time of one round trip, to the slowest.
         server: Its kind and version, such as "valkey 9.1.0".
         memory_bytes: Memory used by its data.
         key_count: How many keys it holds.
         commands_per_second: As it measures them itself.
-        client_count: Clients connected to it.
-        uptime_seconds: Time since it started.
-        durability: "none" (memory only), "everysec" or "fsync".
+        client_count: Clients connected to it; a client of a cluster counts at each primary.
+        uptime_seconds: Time since it started, of the youngest.
+        durability: "none" (memory only), "everysec" or "fsync"; of the weakest.
         shard_count: Shards that the data is spread over.
         schema_version: Version of the layout of the data.
     """
@@ -49,28 +54,24 @@ class Inspection:
         Raises:
             StoreUnavailable: It cannot be reached.
         """
-        client = self._store.client
-        async with translated():
-            started = time.perf_counter()
-            await client.ping()
-            latency = time.perf_counter() - started
-            info = await client.info()
-            keys = await client.dbsize()
-            kept = await client.config_get("append*")
-        if kept.get("appendonly") != "yes":
-            durability = "none"
-        else:
-            durability = "fsync" if kept.get("appendfsync") == "always" else "everysec"
-        valkey = info.get("valkey_version")
+        async with self._store.everywhere() as clients:
+            found = await asyncio.gather(*map(_look_at, clients))
+        infos = [info for _, info, _ in found]
+
+        def total(name: str) -> int:
+            return sum(int(info[name]) for info in infos)
+
+        kept = [durability for _, _, durability in found]
+        valkey = infos[0].get("valkey_version")
         return StoreFacts(
-            latency_seconds=latency,
-            server=f"valkey {valkey}" if valkey else f"redis {info.get('redis_version', '?')}",
-            memory_bytes=int(info["used_memory"]),
-            key_count=keys,
-            commands_per_second=int(info["instantaneous_ops_per_sec"]),
-            client_count=int(info["connected_clients"]),
-            uptime_seconds=int(info["uptime_in_seconds"]),
-            durability=durability,
+            latency_seconds=max(latency for latency, _, _ in found),
+            server=f"valkey {valkey}" if valkey else f"redis {infos[0].get('redis_version', '?')}",
+            memory_bytes=total("used_memory"),
+            key_count=total("keys"),
+            commands_per_second=total("instantaneous_ops_per_sec"),
+            client_count=total("connected_clients"),
+            uptime_seconds=min(int(info["uptime_in_seconds"]) for info in infos),
+            durability=min(kept, key=_DURABILITIES.index),
             shard_count=self._store.shards,
             schema_version=SCHEMA_VERSION,
         )
@@ -81,12 +82,26 @@ class Inspection:
         Raises:
             StoreUnavailable: It cannot be reached, or does not keep what it was given.
         """
-        key, value = f"tm:check:{secrets.token_hex(8)}", secrets.token_bytes(16)
-        client = self._store.client
+        shard = secrets.randbelow(self._store.shards)
+        key = f"{self._store.prefix(shard)}check:{secrets.token_hex(8)}"
+        value = secrets.token_bytes(16)
         started = time.perf_counter()
-        async with translated():
+        async with self._store.at(shard) as client:
             await client.set(key, value, ex=60)
             read = await client.getdel(key)
         if read != value:
             raise StoreUnavailable("the store did not keep what it was given")
         return time.perf_counter() - started
+
+
+async def _look_at(client: Any) -> tuple[float, dict[str, Any], str]:
+    """Returns a server's latency, what it tells of itself, and its durability."""
+    started = time.perf_counter()
+    await client.ping()
+    latency = time.perf_counter() - started
+    info = await client.info()
+    info["keys"] = await client.dbsize()
+    kept = await client.config_get("append*")
+    if kept.get("appendonly") != "yes":
+        return latency, info, "none"
+    return latency, info, "fsync" if kept.get("appendfsync") == "always" else "everysec"

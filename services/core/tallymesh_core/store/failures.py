@@ -1,0 +1,48 @@
+"""What the driver's errors mean to those who use the store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis import exceptions
+
+from tallymesh_core.domain.errors import StoreUnavailable
+
+#: Errors that say: not now, or not here. After each of them the command has not run, or its outcome
+#: is unknown.
+_PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    OSError,
+    exceptions.ClusterDownError,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+)
+#: Others of that sort, for which the driver has no class.
+_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+
+
+class StoreMismatch(Exception):
+    """The store cannot be used as configured; the message is one line for a person."""
+
+
+def unavailable(error: Exception) -> StoreUnavailable | None:
+    """Returns what to tell if an error means that the store cannot serve now, else None."""
+    if not isinstance(error, _PASSING) and not str(error).startswith(_PASSING_CODES):
+        return None
+    told = StoreUnavailable()
+    told.__cause__ = error
+    return told
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turns the driver's errors that pass into StoreUnavailable."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as error:
+        told = unavailable(error)
+        if told:
+            raise told from error
+        raise
