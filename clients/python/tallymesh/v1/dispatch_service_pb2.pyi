@@ -161,6 +161,7 @@ class SynchronizeRequest(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     KNOWN_JOBS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Unique for each call of this worker: 1 to 64 visible ASCII characters. Repeating a call repeats
     it.
@@ -211,6 +212,13 @@ class SynchronizeRequest(_message.Message):
     def known_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs whose JobWork the worker still has, so that it need not be sent again. At most 1,024."""
 
+    @_builtins.property
+    def stopping(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkRange]:
+        """Chunks that the worker was told to stop and is still computing. A cancelled job counts as
+        stopped here once none of its chunks is in `held` or `stopping`; a worker that keeps them in `held`
+        until they have stopped need not use this.
+        """
+
     def __init__(
         self,
         *,
@@ -226,10 +234,11 @@ class SynchronizeRequest(_message.Message):
         wait: _duration_pb2.Duration | None = ...,
         known_jobs: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
+        stopping: _abc.Iterable[Global___ChunkRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "capacity", b"capacity", "draining", b"draining", "failures", b"failures", "held", b"held", "known_jobs", b"known_jobs", "open_call_ids", b"open_call_ids", "progress", b"progress", "results", b"results", "returned", b"returned", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "capacity", b"capacity", "draining", b"draining", "failures", b"failures", "held", b"held", "known_jobs", b"known_jobs", "open_call_ids", b"open_call_ids", "progress", b"progress", "results", b"results", "returned", b"returned", "stopping", b"stopping", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,6 +255,14 @@ class ChunkResults(_message.Message):
     PARTIALS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     COMPUTE_MICROS_FIELD_NUMBER: _builtins.int
+    AGE_MICROS_FIELD_NUMBER: _builtins.int
+    ELAPSED_MICROS_FIELD_NUMBER: _builtins.int
+    age_micros: _builtins.int
+    """How long before this call the first of the chunks was begun, in microseconds; from it follows
+    Chunk.start_time. Default 0: unknown.
+    """
+    elapsed_micros: _builtins.int
+    """How long all of the chunks took together, in microseconds."""
     @_builtins.property
     def chunks(self) -> Global___ChunkRange:
         """Which chunks."""
@@ -276,10 +293,12 @@ class ChunkResults(_message.Message):
         partials: _abc.Iterable[_work_pb2.Result] | None = ...,
         result: _work_pb2.Result | None = ...,
         compute_micros: _abc.Iterable[_builtins.int] | None = ...,
+        age_micros: _builtins.int = ...,
+        elapsed_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "compute_micros", b"compute_micros", "partials", b"partials", "result", b"result", "sums", b"sums"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_micros", b"age_micros", "chunks", b"chunks", "compute_micros", b"compute_micros", "elapsed_micros", b"elapsed_micros", "partials", b"partials", "result", b"result", "sums", b"sums"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,8 +314,8 @@ class ChunkFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _errors_pb2.ErrorReason.ValueType
-    """CHUNK_FAILED (the kernel raised an error), CHUNK_CRASHED (its process died) or WORK_REFUSED (the
-    work is invalid: no further attempt is made).
+    """CHUNK_FAILED (the kernel raised an error), CHUNK_CRASHED (its process died), CHUNK_TIMED_OUT (it
+    took longer than chunk_timeout) or WORK_REFUSED (the work is invalid: no further attempt is made).
     """
     message: _builtins.str
     """A sentence for a person, at most 1,024 characters."""
@@ -356,6 +375,7 @@ class JobWork(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     WORK_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
+    CHUNK_TIMEOUT_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job, as in ChunkRange."""
     chunk_count: _builtins.int
@@ -364,16 +384,23 @@ class JobWork(_message.Message):
     def work(self) -> _work_pb2.Work:
         """What to compute."""
 
+    @_builtins.property
+    def chunk_timeout(self) -> _duration_pb2.Duration:
+        """How long an attempt at a chunk may take: the worker stops what takes longer, and says that it
+        failed. Unset: any time.
+        """
+
     def __init__(
         self,
         *,
         job: _builtins.str = ...,
         work: _work_pb2.Work | None = ...,
         chunk_count: _builtins.int = ...,
+        chunk_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_timeout", b"chunk_timeout", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "job", b"job", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "chunk_timeout", b"chunk_timeout", "job", b"job", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

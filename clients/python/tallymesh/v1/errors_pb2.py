@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import error_details_pb2 as google_dot_rpc_dot_error__details__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tallymesh/v1/errors.proto\x12\x0ctallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xf0\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_KERNEL\x10\x02\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12\x1a\n\x16\x45RROR_REASON_JOB_ENDED\x10\x05\x12\x1d\n\x19\x45RROR_REASON_BACKLOG_FULL\x10\x06\x12\x1d\n\x19\x45RROR_REASON_NO_FREE_SLOT\x10\x07\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x08\x12$\n ERROR_REASON_SERVICE_UNAVAILABLE\x10\t\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\n\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0b\x12\"\n\x1e\x45RROR_REASON_MALFORMED_REQUEST\x10\x0c\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\r\x12\x1d\n\x19\x45RROR_REASON_CHUNK_FAILED\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_CHUNK_CRASHED\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_WORKERS_LOST\x10\x10\x12\x1d\n\x19\x45RROR_REASON_WORK_REFUSED\x10\x11\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tallymesh/v1/errors.proto\x12\x0ctallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xd7\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_KERNEL\x10\x02\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12\x1a\n\x16\x45RROR_REASON_JOB_ENDED\x10\x05\x12\x1d\n\x19\x45RROR_REASON_BACKLOG_FULL\x10\x06\x12\x1d\n\x19\x45RROR_REASON_NO_FREE_SLOT\x10\x07\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x08\x12$\n ERROR_REASON_SERVICE_UNAVAILABLE\x10\t\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\n\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0b\x12\"\n\x1e\x45RROR_REASON_MALFORMED_REQUEST\x10\x0c\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\r\x12\x1d\n\x19\x45RROR_REASON_CHUNK_FAILED\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_CHUNK_CRASHED\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_WORKERS_LOST\x10\x10\x12\x1d\n\x19\x45RROR_REASON_WORK_REFUSED\x10\x11\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x12\x12 \n\x1c\x45RROR_REASON_CHUNK_TIMED_OUT\x10\x13\x12\x1e\n\x1a\x45RROR_REASON_JOB_TIMED_OUT\x10\x14\x12#\n\x1f\x45RROR_REASON_JOB_NOT_REPLAYABLE\x10\x15\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tallymesh.v1.errors_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=76
-  _globals['_ERRORREASON']._serialized_end=700
+  _globals['_ERRORREASON']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

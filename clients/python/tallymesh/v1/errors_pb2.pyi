@@ -80,6 +80,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A job's reason: the kernel refused the work as invalid."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 18
     """The caller's deadline passed. Code DEADLINE_EXCEEDED."""
+    ERROR_REASON_CHUNK_TIMED_OUT: _ErrorReason.ValueType  # 19
+    """A job's reason: a chunk took longer than chunk_timeout as often as max_attempts allows."""
+    ERROR_REASON_JOB_TIMED_OUT: _ErrorReason.ValueType  # 20
+    """A job's reason: it did not end within its timeout."""
+    ERROR_REASON_JOB_NOT_REPLAYABLE: _ErrorReason.ValueType  # 21
+    """The job cannot be replayed: it has not failed, or failed in a way that no further attempt can
+    mend. ErrorInfo.metadata holds `state`. Code FAILED_PRECONDITION; do not retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed or a job ended as it did. Names are stable; new ones may be added."""
@@ -136,4 +144,12 @@ ERROR_REASON_WORK_REFUSED: ErrorReason.ValueType  # 17
 """A job's reason: the kernel refused the work as invalid."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 18
 """The caller's deadline passed. Code DEADLINE_EXCEEDED."""
+ERROR_REASON_CHUNK_TIMED_OUT: ErrorReason.ValueType  # 19
+"""A job's reason: a chunk took longer than chunk_timeout as often as max_attempts allows."""
+ERROR_REASON_JOB_TIMED_OUT: ErrorReason.ValueType  # 20
+"""A job's reason: it did not end within its timeout."""
+ERROR_REASON_JOB_NOT_REPLAYABLE: ErrorReason.ValueType  # 21
+"""The job cannot be replayed: it has not failed, or failed in a way that no further attempt can
+mend. ErrorInfo.metadata holds `state`. Code FAILED_PRECONDITION; do not retry.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -44,7 +44,7 @@ class Job(_message.Message):
         STATE_RUNNING: Job._State.ValueType  # 2
         """At least one chunk has been leased."""
         STATE_SUCCEEDED: Job._State.ValueType  # 3
-        """Every chunk is counted and `result` holds the answer."""
+        """Every chunk is counted, or given up and tolerated, and `result` holds the answer."""
         STATE_FAILED: Job._State.ValueType  # 4
         """Given up; `error` says why."""
         STATE_CANCELLED: Job._State.ValueType  # 5
@@ -52,7 +52,7 @@ class Job(_message.Message):
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a job stands. PENDING -> RUNNING -> SUCCEEDED, FAILED or CANCELLED; the last three are
-        final.
+        final, but for a replay, which brings a FAILED job back to PENDING.
         """
 
     STATE_UNSPECIFIED: Job.State.ValueType  # 0
@@ -62,7 +62,7 @@ class Job(_message.Message):
     STATE_RUNNING: Job.State.ValueType  # 2
     """At least one chunk has been leased."""
     STATE_SUCCEEDED: Job.State.ValueType  # 3
-    """Every chunk is counted and `result` holds the answer."""
+    """Every chunk is counted, or given up and tolerated, and `result` holds the answer."""
     STATE_FAILED: Job.State.ValueType  # 4
     """Given up; `error` says why."""
     STATE_CANCELLED: Job.State.ValueType  # 5
@@ -83,7 +83,7 @@ class Job(_message.Message):
         message: _builtins.str
         """A sentence for a person, at most 1,024 characters."""
         chunk: _builtins.int
-        """The chunk that failed the job."""
+        """The chunk that failed the job; -1 where none did (JOB_TIMED_OUT)."""
         worker: _builtins.str
         """The worker on which that happened last."""
         def __init__(
@@ -135,6 +135,118 @@ class Job(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Cancellation(_message.Message):
+        """How a cancel went."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REQUEST_TIME_FIELD_NUMBER: _builtins.int
+        ACKNOWLEDGE_TIME_FIELD_NUMBER: _builtins.int
+        STOP_TIME_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def request_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was asked for; the job is final since."""
+
+        @_builtins.property
+        def acknowledge_time(self) -> _timestamp_pb2.Timestamp:
+            """When the last of the workers that held chunks of the job had heard of it; unset before."""
+
+        @_builtins.property
+        def stop_time(self) -> _timestamp_pb2.Timestamp:
+            """When the last of them had stopped computing, so that the job uses no processor any more; unset
+            before. A worker that is lost counts as stopped.
+            """
+
+        def __init__(
+            self,
+            *,
+            request_time: _timestamp_pb2.Timestamp | None = ...,
+            acknowledge_time: _timestamp_pb2.Timestamp | None = ...,
+            stop_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "request_time", b"request_time", "stop_time", b"stop_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "request_time", b"request_time", "stop_time", b"stop_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Replay(_message.Message):
+        """A replay of the job after it had failed."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REPLAY_TIME_FIELD_NUMBER: _builtins.int
+        EPOCH_FIELD_NUMBER: _builtins.int
+        CHUNKS_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        epoch: _builtins.int
+        """The epoch that began with it."""
+        chunks: _builtins.int
+        """How many failed chunks were given another chance."""
+        @_builtins.property
+        def replay_time(self) -> _timestamp_pb2.Timestamp:
+            """When."""
+
+        @_builtins.property
+        def error(self) -> Global___Job.Error:
+            """Why the job had failed before."""
+
+        def __init__(
+            self,
+            *,
+            replay_time: _timestamp_pb2.Timestamp | None = ...,
+            epoch: _builtins.int = ...,
+            chunks: _builtins.int = ...,
+            error: Global___Job.Error | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "replay_time", b"replay_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "epoch", b"epoch", "error", b"error", "replay_time", b"replay_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Stages(_message.Message):
+        """How long each stage of the job took; unset for a stage that has not ended."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WAITING_FIELD_NUMBER: _builtins.int
+        COMPUTING_FIELD_NUMBER: _builtins.int
+        MERGING_FIELD_NUMBER: _builtins.int
+        POSTING_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def waiting(self) -> _duration_pb2.Duration:
+            """From its acceptance until its first chunk was leased."""
+
+        @_builtins.property
+        def computing(self) -> _duration_pb2.Duration:
+            """From then until its last chunk was counted or given up."""
+
+        @_builtins.property
+        def merging(self) -> _duration_pb2.Duration:
+            """From then until its end: merging the partial results, where its kernel has any."""
+
+        @_builtins.property
+        def posting(self) -> _duration_pb2.Duration:
+            """From its end until its total stood on the abacus."""
+
+        def __init__(
+            self,
+            *,
+            waiting: _duration_pb2.Duration | None = ...,
+            computing: _duration_pb2.Duration | None = ...,
+            merging: _duration_pb2.Duration | None = ...,
+            posting: _duration_pb2.Duration | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "merging", b"merging", "posting", b"posting", "waiting", b"waiting"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "merging", b"merging", "posting", b"posting", "waiting", b"waiting"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,6 +294,10 @@ class Job(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ABACUS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TOLERATE_FAILURES_FIELD_NUMBER: _builtins.int
+    CHUNK_TIMEOUT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
@@ -200,6 +316,11 @@ class Job(_message.Message):
     LOST_LEASES_FIELD_NUMBER: _builtins.int
     ABACUS_POSTING_FIELD_NUMBER: _builtins.int
     COMPUTE_TIME_FIELD_NUMBER: _builtins.int
+    CANCELLATION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `jobs/{job}`, given by the mesh: 4 to 64 characters of [a-z0-9]."""
     chunk_count: _builtins.int
@@ -220,6 +341,10 @@ class Job(_message.Message):
     """How often a chunk may be tried before it fails the job: 1 to 100. Default 4. The loss of a
     worker is not counted here; it has a budget of its own of 10 a chunk.
     """
+    tolerate_failures: _builtins.int
+    """How many chunks may fail for good without failing the job: 0 to 4,194,304. The job then succeeds
+    without them, as `progress.chunks_failed` tells, unless not one is left. Default 0.
+    """
     state: Global___Job.State.ValueType
     """Where the job stands."""
     state_reason: _builtins.str
@@ -238,6 +363,8 @@ class Job(_message.Message):
     """Attempts that ended in an error or a crash and were spent from max_attempts, over all chunks."""
     lost_leases: _builtins.int
     """Leases that ended because their worker was lost."""
+    epoch: _builtins.int
+    """1, and one more with each replay."""
     @_builtins.property
     def work(self) -> _work_pb2.Work:
         """What to compute. Absent from answers in BASIC view."""
@@ -246,6 +373,24 @@ class Job(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free marks to list by: at most 16; keys 1 to 63 characters of [a-z0-9_.-] starting with a
         letter, values at most 255 characters.
+        """
+
+    @_builtins.property
+    def chunk_timeout(self) -> _duration_pb2.Duration:
+        """How long one attempt at a chunk may take: 1 ms to 7 days. What takes longer is stopped and counts
+        as a failed attempt. Default: any time.
+        """
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the job may take from its acceptance, or its last replay, to its end: 1 ms to 365 days.
+        A job that takes longer fails (JOB_TIMED_OUT). Default: any time.
+        """
+
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long the job and its result are kept after its end: 1 s to 365 days. Default 7 days, unless
+        the mesh is set otherwise.
         """
 
     @_builtins.property
@@ -284,6 +429,22 @@ class Job(_message.Message):
     def compute_time(self) -> _duration_pb2.Duration:
         """Processor time spent on chunks that counted."""
 
+    @_builtins.property
+    def cancellation(self) -> Global___Job.Cancellation:
+        """How its cancel went; set in state CANCELLED only."""
+
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job.Replay]:
+        """Its replays, oldest first: the last 16."""
+
+    @_builtins.property
+    def stages(self) -> Global___Job.Stages:
+        """How long its stages took."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the job and its result will be gone; unset before its end."""
+
     def __init__(
         self,
         *,
@@ -295,6 +456,10 @@ class Job(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         abacus: _builtins.str = ...,
         max_attempts: _builtins.int | None = ...,
+        tolerate_failures: _builtins.int = ...,
+        chunk_timeout: _duration_pb2.Duration | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        ttl: _duration_pb2.Duration | None = ...,
         state: Global___Job.State.ValueType = ...,
         state_reason: _builtins.str = ...,
         error: Global___Job.Error | None = ...,
@@ -313,10 +478,15 @@ class Job(_message.Message):
         lost_leases: _builtins.int = ...,
         abacus_posting: Global___Job.AbacusPosting | None = ...,
         compute_time: _duration_pb2.Duration | None = ...,
+        cancellation: Global___Job.Cancellation | None = ...,
+        epoch: _builtins.int = ...,
+        replays: _abc.Iterable[Global___Job.Replay] | None = ...,
+        stages: Global___Job.Stages | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus_posting", b"abacus_posting", "chunk_count", b"chunk_count", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "max_attempts", b"max_attempts", "progress", b"progress", "result", b"result", "start_time", b"start_time", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus_posting", b"abacus_posting", "cancellation", b"cancellation", "chunk_count", b"chunk_count", "chunk_timeout", b"chunk_timeout", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "max_attempts", b"max_attempts", "progress", b"progress", "result", b"result", "stages", b"stages", "start_time", b"start_time", "timeout", b"timeout", "ttl", b"ttl", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus", b"abacus", "abacus_posting", b"abacus_posting", "checked_by", b"checked_by", "chunk_count", b"chunk_count", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "failed_attempts", b"failed_attempts", "handled_by", b"handled_by", "initiated_by", b"initiated_by", "kernel", b"kernel", "labels", b"labels", "lost_leases", b"lost_leases", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "progress", b"progress", "queue", b"queue", "refused_duplicates", b"refused_duplicates", "result", b"result", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "version", b"version", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count", "_max_attempts", b"_max_attempts", "abacus", b"abacus", "abacus_posting", b"abacus_posting", "cancellation", b"cancellation", "checked_by", b"checked_by", "chunk_count", b"chunk_count", "chunk_timeout", b"chunk_timeout", "compute_time", b"compute_time", "create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "expire_time", b"expire_time", "failed_attempts", b"failed_attempts", "handled_by", b"handled_by", "initiated_by", b"initiated_by", "kernel", b"kernel", "labels", b"labels", "lost_leases", b"lost_leases", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "progress", b"progress", "queue", b"queue", "refused_duplicates", b"refused_duplicates", "replays", b"replays", "result", b"result", "stages", b"stages", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "timeout", b"timeout", "tolerate_failures", b"tolerate_failures", "ttl", b"ttl", "version", b"version", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chunk_count: _TypeAlias = _typing.Literal["chunk_count"]  # noqa: Y015
     _WhichOneofArgType__chunk_count: _TypeAlias = _typing.Literal["_chunk_count", b"_chunk_count"]  # noqa: Y015
@@ -345,6 +515,7 @@ class Progress(_message.Message):
     RUNNING_TOTAL_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     CHUNK_MAP_FIELD_NUMBER: _builtins.int
+    CHUNKS_FAILED_FIELD_NUMBER: _builtins.int
     chunks_total: _builtins.int
     """All chunks of the job."""
     chunks_done: _builtins.int
@@ -361,6 +532,8 @@ class Progress(_message.Message):
     """The total of the chunks counted so far, as a decimal; empty where the kernel has none."""
     workers: _builtins.int
     """Workers that hold a chunk of the job now."""
+    chunks_failed: _builtins.int
+    """Chunks given up for good: each is a dead letter."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
         """Estimated time to the end; unset while it cannot be told."""
@@ -382,10 +555,11 @@ class Progress(_message.Message):
         running_total: _builtins.str = ...,
         workers: _builtins.int = ...,
         chunk_map: Global___ChunkMap | None = ...,
+        chunks_failed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_map", b"chunk_map", "eta", b"eta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_map", b"chunk_map", "chunks_done", b"chunks_done", "chunks_per_second", b"chunks_per_second", "chunks_retrying", b"chunks_retrying", "chunks_running", b"chunks_running", "chunks_total", b"chunks_total", "eta", b"eta", "fraction", b"fraction", "running_total", b"running_total", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_map", b"chunk_map", "chunks_done", b"chunks_done", "chunks_failed", b"chunks_failed", "chunks_per_second", b"chunks_per_second", "chunks_retrying", b"chunks_retrying", "chunks_running", b"chunks_running", "chunks_total", b"chunks_total", "eta", b"eta", "fraction", b"fraction", "running_total", b"running_total", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,6 +615,8 @@ class Chunk(_message.Message):
         """Counted."""
         STATE_RETRYING: Chunk._State.ValueType  # 4
         """Waits to be tried again after an error."""
+        STATE_FAILED: Chunk._State.ValueType  # 5
+        """Given up for good: a dead letter."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a chunk stands."""
@@ -455,6 +631,8 @@ class Chunk(_message.Message):
     """Counted."""
     STATE_RETRYING: Chunk.State.ValueType  # 4
     """Waits to be tried again after an error."""
+    STATE_FAILED: Chunk.State.ValueType  # 5
+    """Given up for good: a dead letter."""
 
     NAME_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
@@ -464,6 +642,8 @@ class Chunk(_message.Message):
     LEASE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     COMMIT_TIME_FIELD_NUMBER: _builtins.int
+    REFUSED_DUPLICATES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `jobs/{job}/chunks/{chunk}`; {chunk} is the index, from 0."""
     index: _builtins.int
@@ -474,6 +654,8 @@ class Chunk(_message.Message):
     """The worker that computed it or has it leased; empty while pending."""
     attempt: _builtins.int
     """Which attempt that was or is, from 1; 0 while pending."""
+    refused_duplicates: _builtins.int
+    """Results that came for it after it was counted, and were refused; told up to 255."""
     @_builtins.property
     def lease_time(self) -> _timestamp_pb2.Timestamp:
         """When it was leased."""
@@ -486,6 +668,10 @@ class Chunk(_message.Message):
     def commit_time(self) -> _timestamp_pb2.Timestamp:
         """When it was counted."""
 
+    @_builtins.property
+    def error(self) -> Global___Job.Error:
+        """Why it was given up; set in state FAILED only."""
+
     def __init__(
         self,
         *,
@@ -497,10 +683,12 @@ class Chunk(_message.Message):
         lease_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         commit_time: _timestamp_pb2.Timestamp | None = ...,
+        refused_duplicates: _builtins.int = ...,
+        error: Global___Job.Error | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "error", b"error", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "commit_time", b"commit_time", "index", b"index", "lease_time", b"lease_time", "name", b"name", "start_time", b"start_time", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "commit_time", b"commit_time", "error", b"error", "index", b"index", "lease_time", b"lease_time", "name", b"name", "refused_duplicates", b"refused_duplicates", "start_time", b"start_time", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

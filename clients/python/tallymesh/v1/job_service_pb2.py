@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tallymesh.v1 import job_pb2 as tallymesh_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"a\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xb1\x05\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunksb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"P\n\x16\x42\x61tchCreateJobsRequest\x12\x36\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.tallymesh.v1.CreateJobRequestB\x04\xe2\x41\x01\x02\":\n\x17\x42\x61tchCreateJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\"O\n\x13\x42\x61tchGetJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"L\n\x14\x42\x61tchGetJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"N\n\x12\x43ollectJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"K\n\x13\x43ollectJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"a\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10ReplayJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xfc\x08\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12\x7f\n\x0f\x42\x61tchCreateJobs\x12$.tallymesh.v1.BatchCreateJobsRequest\x1a%.tallymesh.v1.BatchCreateJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/jobs:batchCreate:\x01*\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12p\n\x0c\x42\x61tchGetJobs\x12!.tallymesh.v1.BatchGetJobsRequest\x1a\".tallymesh.v1.BatchGetJobsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs:batchGet\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12q\n\x0b\x43ollectJobs\x12 .tallymesh.v1.CollectJobsRequest\x1a!.tallymesh.v1.CollectJobsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/jobs:collect:\x01*0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12\x63\n\tReplayJob\x12\x1e.tallymesh.v1.ReplayJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:replay:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEJOBREQUEST'].fields_by_name['job']._loaded_options = None
   _globals['_CREATEJOBREQUEST'].fields_by_name['job']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHCREATEJOBSREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHCREATEJOBSREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHGETJOBSREQUEST'].fields_by_name['names']._loaded_options = None
+  _globals['_BATCHGETJOBSREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\002'
+  _globals['_COLLECTJOBSREQUEST'].fields_by_name['names']._loaded_options = None
+  _globals['_COLLECTJOBSREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\002'
   _globals['_GETJOBREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_WATCHJOBREQUEST'].fields_by_name['name']._loaded_options = None
@@ -45,42 +51,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNJOBREQUEST'].fields_by_name['job']._serialized_options = b'\342A\001\002'
   _globals['_CANCELJOBREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_REPLAYJOBREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REPLAYJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTCHUNKSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTCHUNKSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_JOBSERVICE'].methods_by_name['CreateJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['CreateJob']._serialized_options = b'\202\323\344\223\002\017\"\010/v1/jobs:\003job'
+  _globals['_JOBSERVICE'].methods_by_name['BatchCreateJobs']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['BatchCreateJobs']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/jobs:batchCreate:\001*'
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/{name=jobs/*}'
+  _globals['_JOBSERVICE'].methods_by_name['BatchGetJobs']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['BatchGetJobs']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/jobs:batchGet'
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/jobs'
   _globals['_JOBSERVICE'].methods_by_name['WatchJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['WatchJob']._serialized_options = b'\202\323\344\223\002\031\022\027/v1/{name=jobs/*}:watch'
+  _globals['_JOBSERVICE'].methods_by_name['CollectJobs']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['CollectJobs']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/jobs:collect:\001*'
   _globals['_JOBSERVICE'].methods_by_name['RunJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['RunJob']._serialized_options = b'\202\323\344\223\002\023\"\014/v1/jobs:run:\003job'
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=jobs/*}:cancel:\001*'
+  _globals['_JOBSERVICE'].methods_by_name['ReplayJob']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['ReplayJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=jobs/*}:replay:\001*'
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/{parent=jobs/*}/chunks'
-  _globals['_JOBVIEW']._serialized_start=1016
-  _globals['_JOBVIEW']._serialized_end=1090
+  _globals['_JOBVIEW']._serialized_start=1529
+  _globals['_JOBVIEW']._serialized_end=1603
   _globals['_CREATEJOBREQUEST']._serialized_start=168
   _globals['_CREATEJOBREQUEST']._serialized_end=244
-  _globals['_GETJOBREQUEST']._serialized_start=246
-  _globals['_GETJOBREQUEST']._serialized_end=281
-  _globals['_LISTJOBSREQUEST']._serialized_start=284
-  _globals['_LISTJOBSREQUEST']._serialized_end=574
-  _globals['_LISTJOBSRESPONSE']._serialized_start=576
-  _globals['_LISTJOBSRESPONSE']._serialized_end=673
-  _globals['_WATCHJOBREQUEST']._serialized_start=675
-  _globals['_WATCHJOBREQUEST']._serialized_end=712
-  _globals['_RUNJOBREQUEST']._serialized_start=714
-  _globals['_RUNJOBREQUEST']._serialized_end=787
-  _globals['_CANCELJOBREQUEST']._serialized_start=789
-  _globals['_CANCELJOBREQUEST']._serialized_end=827
-  _globals['_LISTCHUNKSREQUEST']._serialized_start=829
-  _globals['_LISTCHUNKSREQUEST']._serialized_end=909
-  _globals['_LISTCHUNKSRESPONSE']._serialized_start=911
-  _globals['_LISTCHUNKSRESPONSE']._serialized_end=1014
-  _globals['_JOBSERVICE']._serialized_start=1093
-  _globals['_JOBSERVICE']._serialized_end=1782
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_start=246
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_end=326
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_start=328
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_end=386
+  _globals['_BATCHGETJOBSREQUEST']._serialized_start=388
+  _globals['_BATCHGETJOBSREQUEST']._serialized_end=467
+  _globals['_BATCHGETJOBSRESPONSE']._serialized_start=469
+  _globals['_BATCHGETJOBSRESPONSE']._serialized_end=545
+  _globals['_COLLECTJOBSREQUEST']._serialized_start=547
+  _globals['_COLLECTJOBSREQUEST']._serialized_end=625
+  _globals['_COLLECTJOBSRESPONSE']._serialized_start=627
+  _globals['_COLLECTJOBSRESPONSE']._serialized_end=702
+  _globals['_GETJOBREQUEST']._serialized_start=704
+  _globals['_GETJOBREQUEST']._serialized_end=739
+  _globals['_LISTJOBSREQUEST']._serialized_start=742
+  _globals['_LISTJOBSREQUEST']._serialized_end=1032
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1034
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1131
+  _globals['_WATCHJOBREQUEST']._serialized_start=1133
+  _globals['_WATCHJOBREQUEST']._serialized_end=1170
+  _globals['_RUNJOBREQUEST']._serialized_start=1172
+  _globals['_RUNJOBREQUEST']._serialized_end=1245
+  _globals['_CANCELJOBREQUEST']._serialized_start=1247
+  _globals['_CANCELJOBREQUEST']._serialized_end=1285
+  _globals['_REPLAYJOBREQUEST']._serialized_start=1287
+  _globals['_REPLAYJOBREQUEST']._serialized_end=1340
+  _globals['_LISTCHUNKSREQUEST']._serialized_start=1342
+  _globals['_LISTCHUNKSREQUEST']._serialized_end=1422
+  _globals['_LISTCHUNKSRESPONSE']._serialized_start=1424
+  _globals['_LISTCHUNKSRESPONSE']._serialized_end=1527
+  _globals['_JOBSERVICE']._serialized_start=1606
+  _globals['_JOBSERVICE']._serialized_end=2754
 # @@protoc_insertion_point(module_scope)

@@ -43,10 +43,20 @@ class JobServiceStub(object):
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.CreateJobRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__pb2.Job.FromString,
                 _registered_method=True)
+        self.BatchCreateJobs = channel.unary_unary(
+                '/tallymesh.v1.JobService/BatchCreateJobs',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/tallymesh.v1.JobService/GetJob',
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.BatchGetJobs = channel.unary_unary(
+                '/tallymesh.v1.JobService/BatchGetJobs',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsResponse.FromString,
                 _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/tallymesh.v1.JobService/ListJobs',
@@ -58,6 +68,11 @@ class JobServiceStub(object):
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__pb2.JobEvent.FromString,
                 _registered_method=True)
+        self.CollectJobs = channel.unary_stream(
+                '/tallymesh.v1.JobService/CollectJobs',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.CollectJobsRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.CollectJobsResponse.FromString,
+                _registered_method=True)
         self.RunJob = channel.unary_stream(
                 '/tallymesh.v1.JobService/RunJob',
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.RunJobRequest.SerializeToString,
@@ -66,6 +81,11 @@ class JobServiceStub(object):
         self.CancelJob = channel.unary_unary(
                 '/tallymesh.v1.JobService/CancelJob',
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.ReplayJob = channel.unary_unary(
+                '/tallymesh.v1.JobService/ReplayJob',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ReplayJobRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__pb2.Job.FromString,
                 _registered_method=True)
         self.ListChunks = channel.unary_unary(
@@ -92,10 +112,30 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchCreateJobs(self, request, context):
+        """Accepts several jobs at once, far faster than one by one. All of them are checked before any is
+        accepted; those of one queue are accepted together or not at all.
+
+        Errors: as CreateJob; the field named begins with `requests[i]`. Safe to retry where every request
+        has a request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """Returns one job.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetJobs(self, request, context):
+        """Returns several jobs.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +156,17 @@ class JobServiceServicer(object):
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry: a new watch
         begins with a snapshot, so that nothing is missed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectJobs(self, request, context):
+        """Streams jobs as they end, those that have ended already first, each once. The stream closes with
+        OK after the last; a message without jobs, at least every 10 s, is a sign of life.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry with
+        the names that are still missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +193,19 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayJob(self, request, context):
+        """Runs the chunks of a FAILED job again that failed or were never done; what is counted stays
+        counted. The job is PENDING in the answer, under a new epoch: late results of the old one are
+        refused. Its attempts and its timeout begin anew.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND), FAILED_PRECONDITION
+        (JOB_NOT_REPLAYABLE: it has not failed, or its total or partial results have left their bounds),
+        RESOURCE_EXHAUSTED (BACKLOG_FULL; retry after RetryInfo). Safe to retry with an epoch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListChunks(self, request, context):
         """Lists a job's chunks by index: who computed each, which attempt, when.
 
@@ -159,10 +223,20 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.CreateJobRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__pb2.Job.SerializeToString,
             ),
+            'BatchCreateJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateJobs,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsResponse.SerializeToString,
+            ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.GetJobRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'BatchGetJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetJobs,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -174,6 +248,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.WatchJobRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__pb2.JobEvent.SerializeToString,
             ),
+            'CollectJobs': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectJobs,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.CollectJobsRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__service__pb2.CollectJobsResponse.SerializeToString,
+            ),
             'RunJob': grpc.unary_stream_rpc_method_handler(
                     servicer.RunJob,
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.RunJobRequest.FromString,
@@ -182,6 +261,11 @@ def add_JobServiceServicer_to_server(servicer, server):
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'ReplayJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayJob,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ReplayJobRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__pb2.Job.SerializeToString,
             ),
             'ListChunks': grpc.unary_unary_rpc_method_handler(
@@ -231,6 +315,33 @@ class JobService(object):
             _registered_method=True)
 
     @staticmethod
+    def BatchCreateJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.JobService/BatchCreateJobs',
+            tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__service__pb2.BatchCreateJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetJob(request,
             target,
             options=(),
@@ -247,6 +358,33 @@ class JobService(object):
             '/tallymesh.v1.JobService/GetJob',
             tallymesh_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
             tallymesh_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.JobService/BatchGetJobs',
+            tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__service__pb2.BatchGetJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -312,6 +450,33 @@ class JobService(object):
             _registered_method=True)
 
     @staticmethod
+    def CollectJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tallymesh.v1.JobService/CollectJobs',
+            tallymesh_dot_v1_dot_job__service__pb2.CollectJobsRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__service__pb2.CollectJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RunJob(request,
             target,
             options=(),
@@ -354,6 +519,33 @@ class JobService(object):
             target,
             '/tallymesh.v1.JobService/CancelJob',
             tallymesh_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.JobService/ReplayJob',
+            tallymesh_dot_v1_dot_job__service__pb2.ReplayJobRequest.SerializeToString,
             tallymesh_dot_v1_dot_job__pb2.Job.FromString,
             options,
             channel_credentials,

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/job.proto.
  */
 export const file_tallymesh_v1_job: GenFile = /*@__PURE__*/
-  fileDesc("ChZ0YWxseW1lc2gvdjEvam9iLnByb3RvEgx0YWxseW1lc2gudjEimQoKA0pvYhIMCgRuYW1lGAEgASgJEiAKBHdvcmsYAiABKAsyEi50YWxseW1lc2gudjEuV29yaxIYCgtjaHVua19jb3VudBgDIAEoA0gAiAEBEg0KBXF1ZXVlGAQgASgJEhAKCHByaW9yaXR5GAUgASgFEi0KBmxhYmVscxgGIAMoCzIdLnRhbGx5bWVzaC52MS5Kb2IuTGFiZWxzRW50cnkSDgoGYWJhY3VzGAcgASgJEhkKDG1heF9hdHRlbXB0cxgIIAEoBUgBiAEBEiYKBXN0YXRlGBQgASgOMhcudGFsbHltZXNoLnYxLkpvYi5TdGF0ZRIUCgxzdGF0ZV9yZWFzb24YFSABKAkSJgoFZXJyb3IYFiABKAsyFy50YWxseW1lc2gudjEuSm9iLkVycm9yEigKCHByb2dyZXNzGBcgASgLMhYudGFsbHltZXNoLnYxLlByb2dyZXNzEiQKBnJlc3VsdBgYIAEoCzIULnRhbGx5bWVzaC52MS5SZXN1bHQSDgoGa2VybmVsGBkgASgJEhQKDGluaXRpYXRlZF9ieRgaIAEoCRISCgpjaGVja2VkX2J5GBsgASgJEjQKCmhhbmRsZWRfYnkYHCADKAsyIC50YWxseW1lc2gudjEuSm9iLkhhbmRsZWRCeUVudHJ5Ei8KC2NyZWF0ZV90aW1lGB0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgfIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHdmVyc2lvbhggIAEoAxIaChJyZWZ1c2VkX2R1cGxpY2F0ZXMYISABKAMSFwoPZmFpbGVkX2F0dGVtcHRzGCIgASgDEhMKC2xvc3RfbGVhc2VzGCMgASgDEjcKDmFiYWN1c19wb3N0aW5nGCQgASgLMh8udGFsbHltZXNoLnYxLkpvYi5BYmFjdXNQb3N0aW5nEi8KDGNvbXB1dGVfdGltZRglIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhpiCgVFcnJvchIpCgZyZWFzb24YASABKA4yGS50YWxseW1lc2gudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRINCgVjaHVuaxgDIAEoAxIOCgZ3b3JrZXIYBCABKAkaagoNQWJhY3VzUG9zdGluZxItCglwb3N0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFtb3VudBgCIAEoCRILCgNzdW0YAyABKAkSDQoFZXJyb3IYBCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARowCg5IYW5kbGVkQnlFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIoABCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1BFTkRJTkcQARIRCg1TVEFURV9SVU5OSU5HEAISEwoPU1RBVEVfU1VDQ0VFREVEEAMSEAoMU1RBVEVfRkFJTEVEEAQSEwoPU1RBVEVfQ0FOQ0VMTEVEEAVCDgoMX2NodW5rX2NvdW50Qg8KDV9tYXhfYXR0ZW1wdHMijgIKCFByb2dyZXNzEhQKDGNodW5rc190b3RhbBgBIAEoAxITCgtjaHVua3NfZG9uZRgCIAEoAxIWCg5jaHVua3NfcnVubmluZxgDIAEoAxIXCg9jaHVua3NfcmV0cnlpbmcYBCABKAMSEAoIZnJhY3Rpb24YBSABKAESGQoRY2h1bmtzX3Blcl9zZWNvbmQYBiABKAESJgoDZXRhGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXJ1bm5pbmdfdG90YWwYCCABKAkSDwoHd29ya2VycxgJIAEoBRIpCgljaHVua19tYXAYCiABKAsyFi50YWxseW1lc2gudjEuQ2h1bmtNYXAiMgoIQ2h1bmtNYXASFwoPY2h1bmtzX3Blcl9jZWxsGAEgASgDEg0KBWNlbGxzGAIgASgMIuoCCgVDaHVuaxIMCgRuYW1lGAEgASgJEg0KBWluZGV4GAIgASgDEigKBXN0YXRlGAMgASgOMhkudGFsbHltZXNoLnYxLkNodW5rLlN0YXRlEg4KBndvcmtlchgEIAEoCRIPCgdhdHRlbXB0GAUgASgFEi4KCmxlYXNlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NvbW1pdF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJoCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1BFTkRJTkcQARIRCg1TVEFURV9SVU5OSU5HEAISDgoKU1RBVEVfRE9ORRADEhIKDlNUQVRFX1JFVFJZSU5HEAQixgEKCEpvYkV2ZW50Eg8KB3ZlcnNpb24YASABKAMSJQoIc25hcHNob3QYAiABKAsyES50YWxseW1lc2gudjEuSm9iSAASJwoFZGVsdGEYAyABKAsyFi50YWxseW1lc2gudjEuSm9iRGVsdGFIABIsCglrZWVwYWxpdmUYBCABKAsyFy50YWxseW1lc2gudjEuS2VlcGFsaXZlSAASIgoFZW5kZWQYBSABKAsyES50YWxseW1lc2gudjEuSm9iSABCBwoFZXZlbnQi7QIKCEpvYkRlbHRhEiYKBXN0YXRlGAEgASgOMhcudGFsbHltZXNoLnYxLkpvYi5TdGF0ZRIUCgxzdGF0ZV9yZWFzb24YAiABKAkSKAoIcHJvZ3Jlc3MYAyABKAsyFi50YWxseW1lc2gudjEuUHJvZ3Jlc3MSOQoKaGFuZGxlZF9ieRgEIAMoCzIlLnRhbGx5bWVzaC52MS5Kb2JEZWx0YS5IYW5kbGVkQnlFbnRyeRIuCgpzdGFydF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaChJyZWZ1c2VkX2R1cGxpY2F0ZXMYBiABKAMSFwoPZmFpbGVkX2F0dGVtcHRzGAcgASgDEhMKC2xvc3RfbGVhc2VzGAggASgDEhIKCmNoZWNrZWRfYnkYCSABKAkaMAoOSGFuZGxlZEJ5RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASILCglLZWVwYWxpdmViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tallymesh_v1_errors, file_tallymesh_v1_work]);
+  fileDesc("ChZ0YWxseW1lc2gvdjEvam9iLnByb3RvEgx0YWxseW1lc2gudjEi7RAKA0pvYhIMCgRuYW1lGAEgASgJEiAKBHdvcmsYAiABKAsyEi50YWxseW1lc2gudjEuV29yaxIYCgtjaHVua19jb3VudBgDIAEoA0gAiAEBEg0KBXF1ZXVlGAQgASgJEhAKCHByaW9yaXR5GAUgASgFEi0KBmxhYmVscxgGIAMoCzIdLnRhbGx5bWVzaC52MS5Kb2IuTGFiZWxzRW50cnkSDgoGYWJhY3VzGAcgASgJEhkKDG1heF9hdHRlbXB0cxgIIAEoBUgBiAEBEhkKEXRvbGVyYXRlX2ZhaWx1cmVzGAkgASgDEjAKDWNodW5rX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhImCgN0dGwYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoFc3RhdGUYFCABKA4yFy50YWxseW1lc2gudjEuSm9iLlN0YXRlEhQKDHN0YXRlX3JlYXNvbhgVIAEoCRImCgVlcnJvchgWIAEoCzIXLnRhbGx5bWVzaC52MS5Kb2IuRXJyb3ISKAoIcHJvZ3Jlc3MYFyABKAsyFi50YWxseW1lc2gudjEuUHJvZ3Jlc3MSJAoGcmVzdWx0GBggASgLMhQudGFsbHltZXNoLnYxLlJlc3VsdBIOCgZrZXJuZWwYGSABKAkSFAoMaW5pdGlhdGVkX2J5GBogASgJEhIKCmNoZWNrZWRfYnkYGyABKAkSNAoKaGFuZGxlZF9ieRgcIAMoCzIgLnRhbGx5bWVzaC52MS5Kb2IuSGFuZGxlZEJ5RW50cnkSLwoLY3JlYXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYHiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGB8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd2ZXJzaW9uGCAgASgDEhoKEnJlZnVzZWRfZHVwbGljYXRlcxghIAEoAxIXCg9mYWlsZWRfYXR0ZW1wdHMYIiABKAMSEwoLbG9zdF9sZWFzZXMYIyABKAMSNwoOYWJhY3VzX3Bvc3RpbmcYJCABKAsyHy50YWxseW1lc2gudjEuSm9iLkFiYWN1c1Bvc3RpbmcSLwoMY29tcHV0ZV90aW1lGCUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKDGNhbmNlbGxhdGlvbhgmIAEoCzIeLnRhbGx5bWVzaC52MS5Kb2IuQ2FuY2VsbGF0aW9uEg0KBWVwb2NoGCcgASgDEikKB3JlcGxheXMYKCADKAsyGC50YWxseW1lc2gudjEuSm9iLlJlcGxheRIoCgZzdGFnZXMYKSABKAsyGC50YWxseW1lc2gudjEuSm9iLlN0YWdlcxIvCgtleHBpcmVfdGltZRgqIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaYgoFRXJyb3ISKQoGcmVhc29uGAEgASgOMhkudGFsbHltZXNoLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSDQoFY2h1bmsYAyABKAMSDgoGd29ya2VyGAQgASgJGmoKDUFiYWN1c1Bvc3RpbmcSLQoJcG9zdF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhbW91bnQYAiABKAkSCwoDc3VtGAMgASgJEg0KBWVycm9yGAQgASgJGqUBCgxDYW5jZWxsYXRpb24SMAoMcmVxdWVzdF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBhY2tub3dsZWRnZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglzdG9wX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGoABCgZSZXBsYXkSLwoLcmVwbGF5X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWVwb2NoGAIgASgDEg4KBmNodW5rcxgDIAEoAxImCgVlcnJvchgEIAEoCzIXLnRhbGx5bWVzaC52MS5Kb2IuRXJyb3IaugEKBlN0YWdlcxIqCgd3YWl0aW5nGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWNvbXB1dGluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdtZXJnaW5nGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3Bvc3RpbmcYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARowCg5IYW5kbGVkQnlFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIoABCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1BFTkRJTkcQARIRCg1TVEFURV9SVU5OSU5HEAISEwoPU1RBVEVfU1VDQ0VFREVEEAMSEAoMU1RBVEVfRkFJTEVEEAQSEwoPU1RBVEVfQ0FOQ0VMTEVEEAVCDgoMX2NodW5rX2NvdW50Qg8KDV9tYXhfYXR0ZW1wdHMipQIKCFByb2dyZXNzEhQKDGNodW5rc190b3RhbBgBIAEoAxITCgtjaHVua3NfZG9uZRgCIAEoAxIWCg5jaHVua3NfcnVubmluZxgDIAEoAxIXCg9jaHVua3NfcmV0cnlpbmcYBCABKAMSEAoIZnJhY3Rpb24YBSABKAESGQoRY2h1bmtzX3Blcl9zZWNvbmQYBiABKAESJgoDZXRhGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXJ1bm5pbmdfdG90YWwYCCABKAkSDwoHd29ya2VycxgJIAEoBRIpCgljaHVua19tYXAYCiABKAsyFi50YWxseW1lc2gudjEuQ2h1bmtNYXASFQoNY2h1bmtzX2ZhaWxlZBgLIAEoAyIyCghDaHVua01hcBIXCg9jaHVua3NfcGVyX2NlbGwYASABKAMSDQoFY2VsbHMYAiABKAwiwAMKBUNodW5rEgwKBG5hbWUYASABKAkSDQoFaW5kZXgYAiABKAMSKAoFc3RhdGUYAyABKA4yGS50YWxseW1lc2gudjEuQ2h1bmsuU3RhdGUSDgoGd29ya2VyGAQgASgJEg8KB2F0dGVtcHQYBSABKAUSLgoKbGVhc2VfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLY29tbWl0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlZnVzZWRfZHVwbGljYXRlcxgJIAEoBRImCgVlcnJvchgKIAEoCzIXLnRhbGx5bWVzaC52MS5Kb2IuRXJyb3IiegoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIRCg1TVEFURV9QRU5ESU5HEAESEQoNU1RBVEVfUlVOTklORxACEg4KClNUQVRFX0RPTkUQAxISCg5TVEFURV9SRVRSWUlORxAEEhAKDFNUQVRFX0ZBSUxFRBAFIsYBCghKb2JFdmVudBIPCgd2ZXJzaW9uGAEgASgDEiUKCHNuYXBzaG90GAIgASgLMhEudGFsbHltZXNoLnYxLkpvYkgAEicKBWRlbHRhGAMgASgLMhYudGFsbHltZXNoLnYxLkpvYkRlbHRhSAASLAoJa2VlcGFsaXZlGAQgASgLMhcudGFsbHltZXNoLnYxLktlZXBhbGl2ZUgAEiIKBWVuZGVkGAUgASgLMhEudGFsbHltZXNoLnYxLkpvYkgAQgcKBWV2ZW50Iu0CCghKb2JEZWx0YRImCgVzdGF0ZRgBIAEoDjIXLnRhbGx5bWVzaC52MS5Kb2IuU3RhdGUSFAoMc3RhdGVfcmVhc29uGAIgASgJEigKCHByb2dyZXNzGAMgASgLMhYudGFsbHltZXNoLnYxLlByb2dyZXNzEjkKCmhhbmRsZWRfYnkYBCADKAsyJS50YWxseW1lc2gudjEuSm9iRGVsdGEuSGFuZGxlZEJ5RW50cnkSLgoKc3RhcnRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVmdXNlZF9kdXBsaWNhdGVzGAYgASgDEhcKD2ZhaWxlZF9hdHRlbXB0cxgHIAEoAxITCgtsb3N0X2xlYXNlcxgIIAEoAxISCgpjaGVja2VkX2J5GAkgASgJGjAKDkhhbmRsZWRCeUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiCwoJS2VlcGFsaXZlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tallymesh_v1_errors, file_tallymesh_v1_work]);
 
 /**
  * A computation in the mesh. It is cut into chunks, which workers compute; every chunk counts
@@ -87,6 +87,38 @@ export type Job = Message<"tallymesh.v1.Job"> & {
    * @generated from field: optional int32 max_attempts = 8;
    */
   maxAttempts?: number | undefined;
+
+  /**
+   * How many chunks may fail for good without failing the job: 0 to 4,194,304. The job then succeeds
+   * without them, as `progress.chunks_failed` tells, unless not one is left. Default 0.
+   *
+   * @generated from field: int64 tolerate_failures = 9;
+   */
+  tolerateFailures: bigint;
+
+  /**
+   * How long one attempt at a chunk may take: 1 ms to 7 days. What takes longer is stopped and counts
+   * as a failed attempt. Default: any time.
+   *
+   * @generated from field: google.protobuf.Duration chunk_timeout = 10;
+   */
+  chunkTimeout?: Duration | undefined;
+
+  /**
+   * How long the job may take from its acceptance, or its last replay, to its end: 1 ms to 365 days.
+   * A job that takes longer fails (JOB_TIMED_OUT). Default: any time.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 11;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * How long the job and its result are kept after its end: 1 s to 365 days. Default 7 days, unless
+   * the mesh is set otherwise.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 12;
+   */
+  ttl?: Duration | undefined;
 
   /**
    * Where the job stands.
@@ -213,6 +245,41 @@ export type Job = Message<"tallymesh.v1.Job"> & {
    * @generated from field: google.protobuf.Duration compute_time = 37;
    */
   computeTime?: Duration | undefined;
+
+  /**
+   * How its cancel went; set in state CANCELLED only.
+   *
+   * @generated from field: tallymesh.v1.Job.Cancellation cancellation = 38;
+   */
+  cancellation?: Job_Cancellation | undefined;
+
+  /**
+   * 1, and one more with each replay.
+   *
+   * @generated from field: int64 epoch = 39;
+   */
+  epoch: bigint;
+
+  /**
+   * Its replays, oldest first: the last 16.
+   *
+   * @generated from field: repeated tallymesh.v1.Job.Replay replays = 40;
+   */
+  replays: Job_Replay[];
+
+  /**
+   * How long its stages took.
+   *
+   * @generated from field: tallymesh.v1.Job.Stages stages = 41;
+   */
+  stages?: Job_Stages | undefined;
+
+  /**
+   * When the job and its result will be gone; unset before its end.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 42;
+   */
+  expireTime?: Timestamp | undefined;
 };
 
 /**
@@ -243,7 +310,7 @@ export type Job_Error = Message<"tallymesh.v1.Job.Error"> & {
   message: string;
 
   /**
-   * The chunk that failed the job.
+   * The chunk that failed the job; -1 where none did (JOB_TIMED_OUT).
    *
    * @generated from field: int64 chunk = 3;
    */
@@ -307,8 +374,128 @@ export const Job_AbacusPostingSchema: GenMessage<Job_AbacusPosting> = /*@__PURE_
   messageDesc(file_tallymesh_v1_job, 0, 1);
 
 /**
+ * How a cancel went.
+ *
+ * @generated from message tallymesh.v1.Job.Cancellation
+ */
+export type Job_Cancellation = Message<"tallymesh.v1.Job.Cancellation"> & {
+  /**
+   * When it was asked for; the job is final since.
+   *
+   * @generated from field: google.protobuf.Timestamp request_time = 1;
+   */
+  requestTime?: Timestamp | undefined;
+
+  /**
+   * When the last of the workers that held chunks of the job had heard of it; unset before.
+   *
+   * @generated from field: google.protobuf.Timestamp acknowledge_time = 2;
+   */
+  acknowledgeTime?: Timestamp | undefined;
+
+  /**
+   * When the last of them had stopped computing, so that the job uses no processor any more; unset
+   * before. A worker that is lost counts as stopped.
+   *
+   * @generated from field: google.protobuf.Timestamp stop_time = 3;
+   */
+  stopTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tallymesh.v1.Job.Cancellation.
+ * Use `create(Job_CancellationSchema)` to create a new message.
+ */
+export const Job_CancellationSchema: GenMessage<Job_Cancellation> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job, 0, 2);
+
+/**
+ * A replay of the job after it had failed.
+ *
+ * @generated from message tallymesh.v1.Job.Replay
+ */
+export type Job_Replay = Message<"tallymesh.v1.Job.Replay"> & {
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp replay_time = 1;
+   */
+  replayTime?: Timestamp | undefined;
+
+  /**
+   * The epoch that began with it.
+   *
+   * @generated from field: int64 epoch = 2;
+   */
+  epoch: bigint;
+
+  /**
+   * How many failed chunks were given another chance.
+   *
+   * @generated from field: int64 chunks = 3;
+   */
+  chunks: bigint;
+
+  /**
+   * Why the job had failed before.
+   *
+   * @generated from field: tallymesh.v1.Job.Error error = 4;
+   */
+  error?: Job_Error | undefined;
+};
+
+/**
+ * Describes the message tallymesh.v1.Job.Replay.
+ * Use `create(Job_ReplaySchema)` to create a new message.
+ */
+export const Job_ReplaySchema: GenMessage<Job_Replay> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job, 0, 3);
+
+/**
+ * How long each stage of the job took; unset for a stage that has not ended.
+ *
+ * @generated from message tallymesh.v1.Job.Stages
+ */
+export type Job_Stages = Message<"tallymesh.v1.Job.Stages"> & {
+  /**
+   * From its acceptance until its first chunk was leased.
+   *
+   * @generated from field: google.protobuf.Duration waiting = 1;
+   */
+  waiting?: Duration | undefined;
+
+  /**
+   * From then until its last chunk was counted or given up.
+   *
+   * @generated from field: google.protobuf.Duration computing = 2;
+   */
+  computing?: Duration | undefined;
+
+  /**
+   * From then until its end: merging the partial results, where its kernel has any.
+   *
+   * @generated from field: google.protobuf.Duration merging = 3;
+   */
+  merging?: Duration | undefined;
+
+  /**
+   * From its end until its total stood on the abacus.
+   *
+   * @generated from field: google.protobuf.Duration posting = 4;
+   */
+  posting?: Duration | undefined;
+};
+
+/**
+ * Describes the message tallymesh.v1.Job.Stages.
+ * Use `create(Job_StagesSchema)` to create a new message.
+ */
+export const Job_StagesSchema: GenMessage<Job_Stages> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job, 0, 4);
+
+/**
  * Where a job stands. PENDING -> RUNNING -> SUCCEEDED, FAILED or CANCELLED; the last three are
- * final.
+ * final, but for a replay, which brings a FAILED job back to PENDING.
  *
  * @generated from enum tallymesh.v1.Job.State
  */
@@ -335,7 +522,7 @@ export enum Job_State {
   RUNNING = 2,
 
   /**
-   * Every chunk is counted and `result` holds the answer.
+   * Every chunk is counted, or given up and tolerated, and `result` holds the answer.
    *
    * @generated from enum value: STATE_SUCCEEDED = 3;
    */
@@ -437,6 +624,13 @@ export type Progress = Message<"tallymesh.v1.Progress"> & {
    * @generated from field: tallymesh.v1.ChunkMap chunk_map = 10;
    */
   chunkMap?: ChunkMap | undefined;
+
+  /**
+   * Chunks given up for good: each is a dead letter.
+   *
+   * @generated from field: int64 chunks_failed = 11;
+   */
+  chunksFailed: bigint;
 };
 
 /**
@@ -536,6 +730,20 @@ export type Chunk = Message<"tallymesh.v1.Chunk"> & {
    * @generated from field: google.protobuf.Timestamp commit_time = 8;
    */
   commitTime?: Timestamp | undefined;
+
+  /**
+   * Results that came for it after it was counted, and were refused; told up to 255.
+   *
+   * @generated from field: int32 refused_duplicates = 9;
+   */
+  refusedDuplicates: number;
+
+  /**
+   * Why it was given up; set in state FAILED only.
+   *
+   * @generated from field: tallymesh.v1.Job.Error error = 10;
+   */
+  error?: Job_Error | undefined;
 };
 
 /**
@@ -585,6 +793,13 @@ export enum Chunk_State {
    * @generated from enum value: STATE_RETRYING = 4;
    */
   RETRYING = 4,
+
+  /**
+   * Given up for good: a dead letter.
+   *
+   * @generated from enum value: STATE_FAILED = 5;
+   */
+  FAILED = 5,
 }
 
 /**

@@ -2,7 +2,7 @@
 // @generated from file tallymesh/v1/job_service.proto (package tallymesh.v1, syntax proto3)
 /* eslint-disable */
 
-// Submit, watch, list and cancel jobs.
+// Submit, watch, list, cancel and replay jobs.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/job_service.proto.
  */
 export const file_tallymesh_v1_job_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch50YWxseW1lc2gvdjEvam9iX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSJGChBDcmVhdGVKb2JSZXF1ZXN0Eh4KA2pvYhgBIAEoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEgoKcmVxdWVzdF9pZBgCIAEoCSIdCg1HZXRKb2JSZXF1ZXN0EgwKBG5hbWUYASABKAkiogIKD0xpc3RKb2JzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRInCgZzdGF0ZXMYAyADKA4yFy50YWxseW1lc2gudjEuSm9iLlN0YXRlEg4KBmtlcm5lbBgEIAEoCRINCgVxdWV1ZRgFIAEoCRIOCgZsYWJlbHMYBiADKAkSNAoQY3JlYXRlX3RpbWVfZnJvbRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRY3JlYXRlX3RpbWVfdW50aWwYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBHZpZXcYCSABKA4yFS50YWxseW1lc2gudjEuSm9iVmlldyJhChBMaXN0Sm9ic1Jlc3BvbnNlEh8KBGpvYnMYASADKAsyES50YWxseW1lc2gudjEuSm9iEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgthbnN3ZXJlZF9ieRgDIAEoCSIfCg9XYXRjaEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSJDCg1SdW5Kb2JSZXF1ZXN0Eh4KA2pvYhgBIAEoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEgoKcmVxdWVzdF9pZBgCIAEoCSIgChBDYW5jZWxKb2JSZXF1ZXN0EgwKBG5hbWUYASABKAkiSgoRTGlzdENodW5rc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKEkxpc3RDaHVua3NSZXNwb25zZRIjCgZjaHVua3MYASADKAsyEy50YWxseW1lc2gudjEuQ2h1bmsSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJKkoKB0pvYlZpZXcSGAoUSk9CX1ZJRVdfVU5TUEVDSUZJRUQQABISCg5KT0JfVklFV19CQVNJQxABEhEKDUpPQl9WSUVXX0ZVTEwQAjLoAwoKSm9iU2VydmljZRI+CglDcmVhdGVKb2ISHi50YWxseW1lc2gudjEuQ3JlYXRlSm9iUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5Kb2ISOAoGR2V0Sm9iEhsudGFsbHltZXNoLnYxLkdldEpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEkkKCExpc3RKb2JzEh0udGFsbHltZXNoLnYxLkxpc3RKb2JzUmVxdWVzdBoeLnRhbGx5bWVzaC52MS5MaXN0Sm9ic1Jlc3BvbnNlEkMKCFdhdGNoSm9iEh0udGFsbHltZXNoLnYxLldhdGNoSm9iUmVxdWVzdBoWLnRhbGx5bWVzaC52MS5Kb2JFdmVudDABEj8KBlJ1bkpvYhIbLnRhbGx5bWVzaC52MS5SdW5Kb2JSZXF1ZXN0GhYudGFsbHltZXNoLnYxLkpvYkV2ZW50MAESPgoJQ2FuY2VsSm9iEh4udGFsbHltZXNoLnYxLkNhbmNlbEpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEk8KCkxpc3RDaHVua3MSHy50YWxseW1lc2gudjEuTGlzdENodW5rc1JlcXVlc3QaIC50YWxseW1lc2gudjEuTGlzdENodW5rc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_tallymesh_v1_job]);
+  fileDesc("Ch50YWxseW1lc2gvdjEvam9iX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSJGChBDcmVhdGVKb2JSZXF1ZXN0Eh4KA2pvYhgBIAEoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEgoKcmVxdWVzdF9pZBgCIAEoCSJKChZCYXRjaENyZWF0ZUpvYnNSZXF1ZXN0EjAKCHJlcXVlc3RzGAEgAygLMh4udGFsbHltZXNoLnYxLkNyZWF0ZUpvYlJlcXVlc3QiOgoXQmF0Y2hDcmVhdGVKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2IiSQoTQmF0Y2hHZXRKb2JzUmVxdWVzdBINCgVuYW1lcxgBIAMoCRIjCgR2aWV3GAIgASgOMhUudGFsbHltZXNoLnYxLkpvYlZpZXciTAoUQmF0Y2hHZXRKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEwoLYW5zd2VyZWRfYnkYAiABKAkiSAoSQ29sbGVjdEpvYnNSZXF1ZXN0Eg0KBW5hbWVzGAEgAygJEiMKBHZpZXcYAiABKA4yFS50YWxseW1lc2gudjEuSm9iVmlldyJLChNDb2xsZWN0Sm9ic1Jlc3BvbnNlEh8KBGpvYnMYASADKAsyES50YWxseW1lc2gudjEuSm9iEhMKC2Fuc3dlcmVkX2J5GAIgASgJIh0KDUdldEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSKiAgoPTGlzdEpvYnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEicKBnN0YXRlcxgDIAMoDjIXLnRhbGx5bWVzaC52MS5Kb2IuU3RhdGUSDgoGa2VybmVsGAQgASgJEg0KBXF1ZXVlGAUgASgJEg4KBmxhYmVscxgGIAMoCRI0ChBjcmVhdGVfdGltZV9mcm9tGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChFjcmVhdGVfdGltZV91bnRpbBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoEdmlldxgJIAEoDjIVLnRhbGx5bWVzaC52MS5Kb2JWaWV3ImEKEExpc3RKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJIh8KD1dhdGNoSm9iUmVxdWVzdBIMCgRuYW1lGAEgASgJIkMKDVJ1bkpvYlJlcXVlc3QSHgoDam9iGAEgASgLMhEudGFsbHltZXNoLnYxLkpvYhISCgpyZXF1ZXN0X2lkGAIgASgJIiAKEENhbmNlbEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSIvChBSZXBsYXlKb2JSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZXBvY2gYAiABKAMiSgoRTGlzdENodW5rc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKEkxpc3RDaHVua3NSZXNwb25zZRIjCgZjaHVua3MYASADKAsyEy50YWxseW1lc2gudjEuQ2h1bmsSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJKkoKB0pvYlZpZXcSGAoUSk9CX1ZJRVdfVU5TUEVDSUZJRUQQABISCg5KT0JfVklFV19CQVNJQxABEhEKDUpPQl9WSUVXX0ZVTEwQAjK1BgoKSm9iU2VydmljZRI+CglDcmVhdGVKb2ISHi50YWxseW1lc2gudjEuQ3JlYXRlSm9iUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5Kb2ISXgoPQmF0Y2hDcmVhdGVKb2JzEiQudGFsbHltZXNoLnYxLkJhdGNoQ3JlYXRlSm9ic1JlcXVlc3QaJS50YWxseW1lc2gudjEuQmF0Y2hDcmVhdGVKb2JzUmVzcG9uc2USOAoGR2V0Sm9iEhsudGFsbHltZXNoLnYxLkdldEpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iElUKDEJhdGNoR2V0Sm9icxIhLnRhbGx5bWVzaC52MS5CYXRjaEdldEpvYnNSZXF1ZXN0GiIudGFsbHltZXNoLnYxLkJhdGNoR2V0Sm9ic1Jlc3BvbnNlEkkKCExpc3RKb2JzEh0udGFsbHltZXNoLnYxLkxpc3RKb2JzUmVxdWVzdBoeLnRhbGx5bWVzaC52MS5MaXN0Sm9ic1Jlc3BvbnNlEkMKCFdhdGNoSm9iEh0udGFsbHltZXNoLnYxLldhdGNoSm9iUmVxdWVzdBoWLnRhbGx5bWVzaC52MS5Kb2JFdmVudDABElQKC0NvbGxlY3RKb2JzEiAudGFsbHltZXNoLnYxLkNvbGxlY3RKb2JzUmVxdWVzdBohLnRhbGx5bWVzaC52MS5Db2xsZWN0Sm9ic1Jlc3BvbnNlMAESPwoGUnVuSm9iEhsudGFsbHltZXNoLnYxLlJ1bkpvYlJlcXVlc3QaFi50YWxseW1lc2gudjEuSm9iRXZlbnQwARI+CglDYW5jZWxKb2ISHi50YWxseW1lc2gudjEuQ2FuY2VsSm9iUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5Kb2ISPgoJUmVwbGF5Sm9iEh4udGFsbHltZXNoLnYxLlJlcGxheUpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEk8KCkxpc3RDaHVua3MSHy50YWxseW1lc2gudjEuTGlzdENodW5rc1JlcXVlc3QaIC50YWxseW1lc2gudjEuTGlzdENodW5rc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_tallymesh_v1_job]);
 
 /**
  * Asks to accept a job.
@@ -49,6 +49,160 @@ export const CreateJobRequestSchema: GenMessage<CreateJobRequest> = /*@__PURE__*
   messageDesc(file_tallymesh_v1_job_service, 0);
 
 /**
+ * Asks to accept several jobs.
+ *
+ * @generated from message tallymesh.v1.BatchCreateJobsRequest
+ */
+export type BatchCreateJobsRequest = Message<"tallymesh.v1.BatchCreateJobsRequest"> & {
+  /**
+   * The jobs, each as for CreateJob: 1 to 1,000.
+   *
+   * @generated from field: repeated tallymesh.v1.CreateJobRequest requests = 1;
+   */
+  requests: CreateJobRequest[];
+};
+
+/**
+ * Describes the message tallymesh.v1.BatchCreateJobsRequest.
+ * Use `create(BatchCreateJobsRequestSchema)` to create a new message.
+ */
+export const BatchCreateJobsRequestSchema: GenMessage<BatchCreateJobsRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 1);
+
+/**
+ * The jobs that were accepted.
+ *
+ * @generated from message tallymesh.v1.BatchCreateJobsResponse
+ */
+export type BatchCreateJobsResponse = Message<"tallymesh.v1.BatchCreateJobsResponse"> & {
+  /**
+   * The jobs, in the order of the requests.
+   *
+   * @generated from field: repeated tallymesh.v1.Job jobs = 1;
+   */
+  jobs: Job[];
+};
+
+/**
+ * Describes the message tallymesh.v1.BatchCreateJobsResponse.
+ * Use `create(BatchCreateJobsResponseSchema)` to create a new message.
+ */
+export const BatchCreateJobsResponseSchema: GenMessage<BatchCreateJobsResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 2);
+
+/**
+ * Asks for several jobs.
+ *
+ * @generated from message tallymesh.v1.BatchGetJobsRequest
+ */
+export type BatchGetJobsRequest = Message<"tallymesh.v1.BatchGetJobsRequest"> & {
+  /**
+   * `jobs/{job}`: 1 to 1,000.
+   *
+   * @generated from field: repeated string names = 1;
+   */
+  names: string[];
+
+  /**
+   * How much of each job to answer. Default BASIC.
+   *
+   * @generated from field: tallymesh.v1.JobView view = 2;
+   */
+  view: JobView;
+};
+
+/**
+ * Describes the message tallymesh.v1.BatchGetJobsRequest.
+ * Use `create(BatchGetJobsRequestSchema)` to create a new message.
+ */
+export const BatchGetJobsRequestSchema: GenMessage<BatchGetJobsRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 3);
+
+/**
+ * Several jobs.
+ *
+ * @generated from message tallymesh.v1.BatchGetJobsResponse
+ */
+export type BatchGetJobsResponse = Message<"tallymesh.v1.BatchGetJobsResponse"> & {
+  /**
+   * The jobs, in the order of the names.
+   *
+   * @generated from field: repeated tallymesh.v1.Job jobs = 1;
+   */
+  jobs: Job[];
+
+  /**
+   * The gateway that answered.
+   *
+   * @generated from field: string answered_by = 2;
+   */
+  answeredBy: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.BatchGetJobsResponse.
+ * Use `create(BatchGetJobsResponseSchema)` to create a new message.
+ */
+export const BatchGetJobsResponseSchema: GenMessage<BatchGetJobsResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 4);
+
+/**
+ * Asks for jobs as they end.
+ *
+ * @generated from message tallymesh.v1.CollectJobsRequest
+ */
+export type CollectJobsRequest = Message<"tallymesh.v1.CollectJobsRequest"> & {
+  /**
+   * `jobs/{job}`: 1 to 10,000, each once.
+   *
+   * @generated from field: repeated string names = 1;
+   */
+  names: string[];
+
+  /**
+   * How much of each job to answer. Default FULL.
+   *
+   * @generated from field: tallymesh.v1.JobView view = 2;
+   */
+  view: JobView;
+};
+
+/**
+ * Describes the message tallymesh.v1.CollectJobsRequest.
+ * Use `create(CollectJobsRequestSchema)` to create a new message.
+ */
+export const CollectJobsRequestSchema: GenMessage<CollectJobsRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 5);
+
+/**
+ * Jobs that have ended.
+ *
+ * @generated from message tallymesh.v1.CollectJobsResponse
+ */
+export type CollectJobsResponse = Message<"tallymesh.v1.CollectJobsResponse"> & {
+  /**
+   * The jobs; none in a sign of life.
+   *
+   * @generated from field: repeated tallymesh.v1.Job jobs = 1;
+   */
+  jobs: Job[];
+
+  /**
+   * The gateway that answered.
+   *
+   * @generated from field: string answered_by = 2;
+   */
+  answeredBy: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.CollectJobsResponse.
+ * Use `create(CollectJobsResponseSchema)` to create a new message.
+ */
+export const CollectJobsResponseSchema: GenMessage<CollectJobsResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 6);
+
+/**
  * Asks for a job.
  *
  * @generated from message tallymesh.v1.GetJobRequest
@@ -67,7 +221,7 @@ export type GetJobRequest = Message<"tallymesh.v1.GetJobRequest"> & {
  * Use `create(GetJobRequestSchema)` to create a new message.
  */
 export const GetJobRequestSchema: GenMessage<GetJobRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 1);
+  messageDesc(file_tallymesh_v1_job_service, 7);
 
 /**
  * Asks for a page of jobs. All filters given must match.
@@ -144,7 +298,7 @@ export type ListJobsRequest = Message<"tallymesh.v1.ListJobsRequest"> & {
  * Use `create(ListJobsRequestSchema)` to create a new message.
  */
 export const ListJobsRequestSchema: GenMessage<ListJobsRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 2);
+  messageDesc(file_tallymesh_v1_job_service, 8);
 
 /**
  * A page of jobs.
@@ -179,7 +333,7 @@ export type ListJobsResponse = Message<"tallymesh.v1.ListJobsResponse"> & {
  * Use `create(ListJobsResponseSchema)` to create a new message.
  */
 export const ListJobsResponseSchema: GenMessage<ListJobsResponse> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 3);
+  messageDesc(file_tallymesh_v1_job_service, 9);
 
 /**
  * Asks to watch a job.
@@ -200,7 +354,7 @@ export type WatchJobRequest = Message<"tallymesh.v1.WatchJobRequest"> & {
  * Use `create(WatchJobRequestSchema)` to create a new message.
  */
 export const WatchJobRequestSchema: GenMessage<WatchJobRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 4);
+  messageDesc(file_tallymesh_v1_job_service, 10);
 
 /**
  * Asks to accept a job and to watch it.
@@ -228,7 +382,7 @@ export type RunJobRequest = Message<"tallymesh.v1.RunJobRequest"> & {
  * Use `create(RunJobRequestSchema)` to create a new message.
  */
 export const RunJobRequestSchema: GenMessage<RunJobRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 5);
+  messageDesc(file_tallymesh_v1_job_service, 11);
 
 /**
  * Asks to cancel a job.
@@ -249,7 +403,36 @@ export type CancelJobRequest = Message<"tallymesh.v1.CancelJobRequest"> & {
  * Use `create(CancelJobRequestSchema)` to create a new message.
  */
 export const CancelJobRequestSchema: GenMessage<CancelJobRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 6);
+  messageDesc(file_tallymesh_v1_job_service, 12);
+
+/**
+ * Asks to replay a job.
+ *
+ * @generated from message tallymesh.v1.ReplayJobRequest
+ */
+export type ReplayJobRequest = Message<"tallymesh.v1.ReplayJobRequest"> & {
+  /**
+   * `jobs/{job}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The epoch that has failed, which makes the call safe to repeat: where the job is in the next one
+   * already, it is answered and nothing else is done. Default 0: whichever the job is in.
+   *
+   * @generated from field: int64 epoch = 2;
+   */
+  epoch: bigint;
+};
+
+/**
+ * Describes the message tallymesh.v1.ReplayJobRequest.
+ * Use `create(ReplayJobRequestSchema)` to create a new message.
+ */
+export const ReplayJobRequestSchema: GenMessage<ReplayJobRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 13);
 
 /**
  * Asks for a page of a job's chunks.
@@ -284,7 +467,7 @@ export type ListChunksRequest = Message<"tallymesh.v1.ListChunksRequest"> & {
  * Use `create(ListChunksRequestSchema)` to create a new message.
  */
 export const ListChunksRequestSchema: GenMessage<ListChunksRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 7);
+  messageDesc(file_tallymesh_v1_job_service, 14);
 
 /**
  * A page of chunks.
@@ -319,7 +502,7 @@ export type ListChunksResponse = Message<"tallymesh.v1.ListChunksResponse"> & {
  * Use `create(ListChunksResponseSchema)` to create a new message.
  */
 export const ListChunksResponseSchema: GenMessage<ListChunksResponse> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 8);
+  messageDesc(file_tallymesh_v1_job_service, 15);
 
 /**
  * How much of a job an answer holds.
@@ -378,6 +561,20 @@ export const JobService: GenService<{
     output: typeof JobSchema;
   },
   /**
+   * Accepts several jobs at once, far faster than one by one. All of them are checked before any is
+   * accepted; those of one queue are accepted together or not at all.
+   *
+   * Errors: as CreateJob; the field named begins with `requests[i]`. Safe to retry where every request
+   * has a request_id.
+   *
+   * @generated from rpc tallymesh.v1.JobService.BatchCreateJobs
+   */
+  batchCreateJobs: {
+    methodKind: "unary";
+    input: typeof BatchCreateJobsRequestSchema;
+    output: typeof BatchCreateJobsResponseSchema;
+  },
+  /**
    * Returns one job.
    *
    * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
@@ -388,6 +585,18 @@ export const JobService: GenService<{
     methodKind: "unary";
     input: typeof GetJobRequestSchema;
     output: typeof JobSchema;
+  },
+  /**
+   * Returns several jobs.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+   *
+   * @generated from rpc tallymesh.v1.JobService.BatchGetJobs
+   */
+  batchGetJobs: {
+    methodKind: "unary";
+    input: typeof BatchGetJobsRequestSchema;
+    output: typeof BatchGetJobsResponseSchema;
   },
   /**
    * Lists jobs, newest first.
@@ -416,6 +625,20 @@ export const JobService: GenService<{
     output: typeof JobEventSchema;
   },
   /**
+   * Streams jobs as they end, those that have ended already first, each once. The stream closes with
+   * OK after the last; a message without jobs, at least every 10 s, is a sign of life.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry with
+   * the names that are still missing.
+   *
+   * @generated from rpc tallymesh.v1.JobService.CollectJobs
+   */
+  collectJobs: {
+    methodKind: "server_streaming";
+    input: typeof CollectJobsRequestSchema;
+    output: typeof CollectJobsResponseSchema;
+  },
+  /**
    * Accepts a job and streams it: CreateJob and WatchJob in one call. Ending the call does not
    * cancel the job.
    *
@@ -440,6 +663,22 @@ export const JobService: GenService<{
   cancelJob: {
     methodKind: "unary";
     input: typeof CancelJobRequestSchema;
+    output: typeof JobSchema;
+  },
+  /**
+   * Runs the chunks of a FAILED job again that failed or were never done; what is counted stays
+   * counted. The job is PENDING in the answer, under a new epoch: late results of the old one are
+   * refused. Its attempts and its timeout begin anew.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND), FAILED_PRECONDITION
+   * (JOB_NOT_REPLAYABLE: it has not failed, or its total or partial results have left their bounds),
+   * RESOURCE_EXHAUSTED (BACKLOG_FULL; retry after RetryInfo). Safe to retry with an epoch.
+   *
+   * @generated from rpc tallymesh.v1.JobService.ReplayJob
+   */
+  replayJob: {
+    methodKind: "unary";
+    input: typeof ReplayJobRequestSchema;
     output: typeof JobSchema;
   },
   /**
