@@ -128,6 +128,18 @@ class JobEnded(DomainError):
         )
 
 
+class JobNotReplayable(DomainError):
+    """The job has not failed, or no further attempt can mend it."""
+
+    reason = "JOB_NOT_REPLAYABLE"
+    code = Code.FAILED_PRECONDITION
+
+    def __init__(self, name: str, state: str, why: str) -> None:
+        super().__init__(
+            f"{name} cannot be replayed: {why}", metadata={"name": name, "state": state}
+        )
+
+
 class BacklogFull(DomainError):
     """As many jobs are unfinished as may be."""
 

@@ -8,6 +8,8 @@ from tallymesh_core.domain.states import ChunkState, JobState
 MAX_CHUNKS = 1 << 22
 #: How often a chunk may lose its worker before it fails its job.
 LOSS_BUDGET = 10
+#: How long a job is kept after its end, unless it says otherwise.
+TTL_SECONDS = 7 * 24 * 3600
 #: Most bytes of partial results that a job may keep.
 MAX_PARTIAL_BYTES = 64 * 1024 * 1024
 
@@ -29,6 +31,10 @@ class NewJob:
         abacus: Id of the abacus that gets its total, or "".
         labels: Marks to list it by.
         initiated_by: The gateway that accepts it.
+        tolerate_failures: How many chunks may be given up without failing it.
+        chunk_timeout_ms: How long an attempt at a chunk may take; 0 for any time.
+        timeout_ms: How long it may take; 0 for any time.
+        ttl_ms: How long it is kept after its end.
     """
 
     tenant: str
@@ -42,16 +48,30 @@ class NewJob:
     abacus: str
     labels: dict[str, str]
     initiated_by: str
+    tolerate_failures: int = 0
+    chunk_timeout_ms: int = 0
+    timeout_ms: int = 0
+    ttl_ms: int = TTL_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
-    """Why a job failed."""
+    """Why a job or a chunk failed; `chunk` is -1 where it was none."""
 
     reason: str
     message: str
     chunk: int
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay of a failed job: when, the epoch it began, how many chunks it revived, and why."""
+
+    replayed_ms: int
+    epoch: int
+    chunks: int
+    failure: JobFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +94,19 @@ class JobRecord:
         total: Sum of the counted chunks, for an additive job.
         result: The serialized result, for a job that is not additive and has succeeded.
         started_ms: When its first chunk was leased, or 0.
+        counted_ms: When its last chunk was counted or given up, or 0.
         ended_ms: When it came to its final state, or 0.
+        acknowledged_ms: When the workers of a cancelled job had heard of it, or 0.
+        stopped_ms: When they had stopped, or 0.
+        expires_ms: When it will be gone, or 0.
         refused: Results that came for a chunk already counted.
         failed: Attempts spent.
         lost: Leases whose worker was lost.
         compute_us: Processor time of the counted chunks, in microseconds.
         running: Chunks leased now.
         holders: Workers that hold one.
+        dead: Chunks given up.
+        replays: Its replays, oldest first.
         retrying: Chunks that wait to be tried again.
         retry_ms: When the soonest of them is due, or 0.
         shares: Sum of the parts done of running chunks.
@@ -102,6 +128,10 @@ class JobRecord:
     abacus: str
     labels: dict[str, str]
     initiated_by: str
+    tolerate_failures: int
+    chunk_timeout_ms: int
+    timeout_ms: int
+    ttl_ms: int
     state: JobState
     version: int
     epoch: int
@@ -111,12 +141,18 @@ class JobRecord:
     created_ms: int
     started_ms: int
     ended_ms: int
+    expires_ms: int
     refused: int
     failed: int
     lost: int
     compute_us: int
     failure: JobFailure | None
     posting: Posting | None
+    counted_ms: int = 0
+    acknowledged_ms: int = 0
+    stopped_ms: int = 0
+    dead: int = 0
+    replays: tuple[Replay, ...] = ()
     running: int = 0
     holders: int = 0
     retrying: int = 0
@@ -139,6 +175,8 @@ class ChunkRecord:
     leased_ms: int | None = None
     started_ms: int | None = None
     committed_ms: int | None = None
+    refused: int = 0
+    failure: JobFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +200,21 @@ class ChunkSpan:
 
 @dataclass(frozen=True, slots=True)
 class SpanResults:
-    """Results of consecutive chunks: `sums` of an additive job, else `partials` or the `result`."""
+    """Results of consecutive chunks: `sums` of an additive job, else `partials` or the `result`.
+
+    Attributes:
+        micros: Processor time of each chunk in microseconds, or none where that is unknown.
+        age_micros: How long ago the first was begun, or 0 where that is unknown.
+        elapsed_micros: How long all of them took together.
+    """
 
     span: ChunkSpan
     sums: tuple[int, ...] | None = None
     partials: tuple[bytes, ...] | None = None
     result: bytes | None = None
     micros: tuple[int, ...] = ()
+    age_micros: int = 0
+    elapsed_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +235,70 @@ class LiveWorker:
     held: int
     seen_ms: int
     draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A chunk that was given up.
+
+    Attributes:
+        job_id: Its job.
+        chunk: Its index; that of a job's last step is the job's number of chunks.
+        group: Id of its kind of error.
+        kernel: The job's kernel.
+        queue: The job's queue.
+        failure: What it died of.
+        failed: How many attempts failed.
+        lost: How often its worker was lost.
+        failed_ms: When it was given up.
+        replays: How often it had been replayed before.
+        epoch: The job's epoch in which it was given up.
+    """
+
+    job_id: str
+    chunk: int
+    group: str
+    kernel: str
+    queue: str
+    failure: JobFailure
+    failed: int
+    lost: int
+    failed_ms: int
+    replays: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters of one kind of error: kernel, reason and message, numbers left aside."""
+
+    id: str
+    kernel: str
+    reason: str
+    message: str
+    count: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Which dead letters; what is empty or None asks for nothing.
+
+    Attributes:
+        chunks: Of these chunks, each a job's id and an index.
+        group: Of this kind of error.
+        job_id: Of this job.
+        kernel: Of this kernel.
+        reason: With this reason.
+        from_ms: Given up at or after this time.
+        until_ms: Given up before this time.
+    """
+
+    chunks: tuple[tuple[str, int], ...] = ()
+    group: str = ""
+    job_id: str = ""
+    kernel: str = ""
+    reason: str = ""
+    from_ms: int | None = None
+    until_ms: int | None = None

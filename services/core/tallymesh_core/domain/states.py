@@ -14,23 +14,26 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing leads out of a final state."""
-        return not TRANSITIONS[self]
+        """The job has ended; only a replay leads out of a final state."""
+        return self not in (JobState.PENDING, JobState.RUNNING)
 
 
 #: From each state, where a job may go and by which transition. docs/state-machine.md draws it.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {
     JobState.PENDING: {
         JobState.RUNNING: "lease",
+        JobState.FAILED: "time_out",
         JobState.CANCELLED: "cancel",
     },
     JobState.RUNNING: {
-        JobState.SUCCEEDED: "commit",
-        JobState.FAILED: "fail, reap or commit",
+        JobState.SUCCEEDED: "commit, fail or reap",
+        JobState.FAILED: "fail, reap, commit or time_out",
         JobState.CANCELLED: "cancel",
     },
     JobState.SUCCEEDED: {},
-    JobState.FAILED: {},
+    JobState.FAILED: {
+        JobState.PENDING: "replay",
+    },
     JobState.CANCELLED: {},
 }
 
@@ -42,3 +45,4 @@ class ChunkState(StrEnum):
     RUNNING = "RUNNING"
     DONE = "DONE"
     RETRYING = "RETRYING"
+    FAILED = "FAILED"

@@ -8,14 +8,17 @@
 --          7 msgpack of the ids of its calls that are without an answer: {id, …},
 --          8 msgpack of progress: {{ref, index, fraction}, …}, 9 its name,
 --          10 milliseconds for which a lease that it does not list is left alone, as the list may be
---          older than the lease; one that is draining would hand it back anyway
--- RETURNS  {{ref, epoch, first, count, attempt}, …}: of what it says it holds, what is not its own
+--          older than the lease; one that is draining would hand it back anyway,
+--          11 msgpack of the refs of jobs that it is stopping: {ref, …}
+-- RETURNS  {1 if it is to drain, else 0, {{ref, epoch, first, count, attempt}, …}: of what it says it
+--          holds, what is not its own}
 local P = KEYS[1]
 --!include clock
 --!include job
+--!include halt
 local uid = ARGV[1]
 local held_ranges = cmsgpack.unpack(ARGV[6])
-if redis.call('EXISTS', P .. 'left:' .. uid) == 1 then return held_ranges end
+if redis.call('EXISTS', P .. 'left:' .. uid) == 1 then return {0, held_ranges} end
 local ms = now()
 redis.call('ZADD', P .. 'owners', string.format('%d', ms + ARGV[4]), uid)
 redis.call('HSET', P .. 'owner:' .. uid, 'info', ARGV[2], 'name', ARGV[9], 'slots', ARGV[3],
@@ -44,6 +47,15 @@ for _, range in ipairs(held_ranges) do
   if lost_first then
     stop[#stop + 1] = {ref, range[2], lost_first, first + count - lost_first, range[5]}
   end
+end
+
+-- A job that it owes the stop of is stopped once it lists nothing of it, and no answer that gave it
+-- chunks of it can still be on its way.
+local function is_any_open(calls, open)
+  for id in string.gmatch(calls, '%S+') do
+    if open[id] then return true end
+  end
+  return false
 end
 
 local open = {}
@@ -80,4 +92,19 @@ for _, progress in ipairs(cmsgpack.unpack(ARGV[8])) do
   end
 end
 for ref in pairs(moved) do emit(ref, 'progressed') end
-return stop
+
+local owing = redis.call('SMEMBERS', P .. 'owing:' .. uid)
+if owing[1] then
+  local holds, stopping = {}, {}
+  for _, range in ipairs(held_ranges) do holds[range[1]] = true end
+  for _, ref in ipairs(cmsgpack.unpack(ARGV[11])) do stopping[ref] = true end
+  for _, ref in ipairs(owing) do
+    local calls = string.sub(redis.call('HGET', P .. 'halting:' .. ref, uid) or '', 3)
+    if stopping[ref] then
+      note_heard(ref, uid, ms)
+    elseif not holds[ref] and not is_any_open(calls, open) then
+      note_stopped(ref, uid, ms)
+    end
+  end
+end
+return tell({tonumber(redis.call('HGET', P .. 'owner:' .. uid, 'drain') or 0), stop})

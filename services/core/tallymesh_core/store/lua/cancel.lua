@@ -6,10 +6,18 @@
 local P = KEYS[1]
 --!include clock
 --!include job
+--!include halt
 local ref = ARGV[1]
 local state = redis.call('HGET', P .. 'job:' .. ref, 'state')
 if not state then return {2, ''} end
 if state == 'CANCELLED' then return {0, state} end
 if is_final(state) then return {1, state} end
-finish(ref, state, 'CANCELLED', now())
-return {0, 'CANCELLED'}
+local ms = now()
+for uid, calls in pairs(finish(ref, state, 'CANCELLED', ms)) do
+  local text = '0'
+  for call in pairs(calls) do text = text .. ' ' .. call end
+  redis.call('HSET', P .. 'halting:' .. ref, uid, text)
+  redis.call('SADD', P .. 'owing:' .. uid, ref)
+end
+note_halt(ref, ms)
+return tell({0, 'CANCELLED'})

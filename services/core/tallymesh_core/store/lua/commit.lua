@@ -4,18 +4,20 @@
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 worker uid, 2 worker name, 3 most bytes of partials that a job may keep,
 --          4 msgpack of the results: {{ref, epoch, first, count, attempt, sums, partials, result,
---          micros}, …}; sums are numbers, or strings where a double would not hold them; what does
---          not apply is false
+--          micros, age, elapsed}, …}; sums are numbers, or strings where a double would not hold them;
+--          what does not apply is false; micros is the processor time of each, age how long ago the
+--          first was begun, elapsed how long all took together, all in microseconds
 -- RETURNS  {accepted, refused, {{ref, 1 if it has ended, else 0}, …} of jobs that changed}; a repeat
 --          of a result that counted is accepted and counts nothing
 local P = KEYS[1]
 --!include clock
 --!include job
+--!include letter
 local uid, worker, most_kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local ms = now()
 local accepted, refused, changed = 0, 0, {}
--- Bytes of a chunk's record: worker's index, attempt, and when leased, started and committed, in
--- milliseconds since the job was created.
+-- Bytes of a chunk's record: worker's index, attempt, refused results, and when leased, started and
+-- committed, in milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
 -- A chunk's processor time is taken for at most so many microseconds (12 days): whatever a worker
 -- says, those of all chunks stay within the 64 bits of their sum.
@@ -58,11 +60,13 @@ end
 for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   local ref, epoch, first, count, attempt = group[1], group[2], group[3], group[4], group[5]
   local sums, partials, result, micros = group[6], group[7], group[8], group[9]
+  local age, each = group[10] / 1000, group[11] / 1000 / count
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'epoch', 'n', 'done', 'created', 'additive',
     'next')
   local n, done = tonumber(job[3] or 0), tonumber(job[4] or 0)
-  local merged = first == n and count == 1 and done == n
+  local dead = redis.call('HLEN', P .. 'dead:' .. ref)
+  local merged = first == n and count == 1 and done + dead == n
   -- Never leased under this job, or not of the form that the job's kernel gives.
   local foreign = not job[1] or tonumber(job[2]) ~= epoch or first + count > tonumber(job[7])
     or (first + count > n and not merged)
@@ -101,7 +105,16 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     local kept_bytes = 0
     for i = 1, count do
       local index = indices[i]
-      if redis.call('SETBIT', P .. 'bits:' .. ref, index, 1) == 0 then
+      local is_dead = dead > 0 and redis.call('HEXISTS', P .. 'dead:' .. ref, index) == 1
+      if is_dead and done + dead == n then
+        -- The last step has begun without it.
+        refused = refused + 1
+        redis.call('HINCRBY', key, 'refused', 1)
+      elseif redis.call('SETBIT', P .. 'bits:' .. ref, index, 1) == 0 then
+        if is_dead then
+          drop_letter(ref, index)
+          redis.call('HDEL', P .. 'dead:' .. ref, index)
+        end
         local owner, leased = string.match(leases[i] or '', '^(%S+) %S+ %d+ (%d+)$')
         own[#own + 1] = index
         if owner == uid then
@@ -123,9 +136,10 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         local used = math.min(math.max(micros and micros[i] or 0, 0), LONGEST)
         spent = spent + used
         local committed = math.min(ms - created, UNKNOWN - 1)
+        local began = age > 0 and committed - age + (i - 1) * each or committed - used / 1000
         records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0,
           leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
-          math.max(0, committed - math.floor(used / 1000)), committed)
+          math.floor(math.max(0, math.min(began, committed))), committed)
       else
         local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
         local by, try = struct.unpack('<HB', record)
@@ -134,6 +148,10 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         else
           refused = refused + 1
           redis.call('HINCRBY', key, 'refused', 1)
+          local times = string.byte(record, 4)
+          if times < 255 then
+            redis.call('SETRANGE', P .. 'records:' .. ref, index * RECORD + 3, string.char(times + 1))
+          end
         end
       end
     end
@@ -154,22 +172,22 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       redis.call('HINCRBY', key, 'cpu', string.format('%.0f', spent))
       redis.call('HINCRBY', P .. 'by:' .. ref, worker, #own)
       if job[6] == '1' and not add(key, counted) then
+        redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
       elseif redis.call('HINCRBY', key, 'kept', kept_bytes) > most_kept then
+        redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker,
           string.format('the partial results take more than %d bytes', most_kept))
-      elseif done < n then
+      elseif done + redis.call('HLEN', P .. 'dead:' .. ref) < n then
         emit(ref, 'committed')
-      elseif job[6] == '1' then
-        finish(ref, job[1], 'SUCCEEDED', ms)
       elseif result then
-        redis.call('HSET', key, 'result', result)
+        redis.call('HSET', key, 'result', result, 'counted', string.format('%d', ms))
         finish(ref, job[1], 'SUCCEEDED', ms)
       else
-        make_ready(ref)
+        conclude(ref, job[1], ms)
       end
       changed[#changed + 1] = {ref, is_final(redis.call('HGET', key, 'state')) and 1 or 0}
     end
   end
 end
-return {accepted, refused, changed}
+return tell({accepted, refused, changed})

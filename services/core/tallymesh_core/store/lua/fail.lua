@@ -1,4 +1,4 @@
--- Notes failed attempts: the chunk is tried again later, or fails its job. Only the current lease may
+-- Notes failed attempts: the chunk is tried again later, or given up. Only the current lease may
 -- fail a chunk, so a repeat does nothing.
 --
 -- KEYS     1 prefix of the shard's keys
@@ -9,6 +9,7 @@
 local P = KEYS[1]
 --!include clock
 --!include job
+--!include letter
 local uid, worker = ARGV[1], ARGV[2]
 local base, most, spread = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local ms, noted, soonest = now(), 0, -1
@@ -16,18 +17,18 @@ for _, failure in ipairs(cmsgpack.unpack(ARGV[6])) do
   local ref, epoch, attempt = failure[1], failure[2], failure[4]
   local index = string.format('%d', failure[3])
   local key = P .. 'job:' .. ref
-  local job = redis.call('HMGET', key, 'state', 'epoch', 'max_attempts')
+  local job = redis.call('HMGET', key, 'epoch', 'max_attempts')
   local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
   local owner, tried = string.match(lease or '', '^(%S+) %S+ (%d+)')
-  if owner == uid and tonumber(tried) == attempt and tonumber(job[2]) == epoch then
+  if owner == uid and tonumber(tried) == attempt and tonumber(job[1]) == epoch then
     noted = noted + 1
     end_lease(ref, index, uid)
-    local failed, lost = tries_of(ref, index)
+    local failed, lost, before = tries_of(ref, index)
     failed = failed + 1
-    set_tries(ref, index, failed, lost)
+    set_tries(ref, index, failed, lost, before)
     redis.call('HINCRBY', key, 'failed', 1)
-    if failure[5] == 'WORK_REFUSED' or failed >= tonumber(job[3]) then
-      fail_job(ref, job[1], ms, failure[5], failure[3], worker, failure[6])
+    if failure[5] == 'WORK_REFUSED' or failed >= tonumber(job[2]) then
+      give_up(ref, index, ms, failure[5], worker, failure[6])
     else
       local delay = math.floor(math.min(most, base * 2 ^ (failed - 1)) * spread)
       redis.call('ZADD', P .. 'later:' .. ref, string.format('%d', ms + delay), index)
@@ -38,4 +39,4 @@ for _, failure in ipairs(cmsgpack.unpack(ARGV[6])) do
     end
   end
 end
-return {noted, soonest}
+return tell({noted, soonest})

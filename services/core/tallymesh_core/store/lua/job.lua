@@ -1,12 +1,24 @@
 -- What the transitions of a job share. Needs P, the shard's key prefix.
 -- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
 
--- Tells everybody who tails the shard that a job changed: its new version, what happened, and what
--- that sort of event adds (events.py tells what).
+-- What tell() is to tell, a line each.
+local news = {}
+
+-- Notes that a job changed: its new version, what happened, and what that sort of event adds (events.py
+-- tells what).
 local function emit(ref, kind, extra)
   local version = redis.call('HINCRBY', P .. 'job:' .. ref, 'version', 1)
-  redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*',
-    'job', ref, 'version', version, 'kind', kind, 'extra', extra or '')
+  news[#news + 1] = ref .. ' ' .. version .. ' ' .. kind .. ' ' .. (extra or '')
+end
+
+-- Tells everybody who tails the shard what was noted, and returns what it is given: the last thing that
+-- a transition does.
+local function tell(answer)
+  for first = 1, #news, 500 do
+    redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*', 'news',
+      table.concat(news, '\n', first, math.min(first + 499, #news)))
+  end
+  return answer
 end
 
 -- Calls a variadic command for any number of arguments; Lua cannot unpack more than ~8,000 at once.
@@ -34,12 +46,13 @@ end
 -- at its queue's virtual time, so that it neither catches up on what it slept through nor waits.
 local function make_ready(ref)
   local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass', 'n', 'next', 'done')
+  local over = tonumber(job[6]) + redis.call('HLEN', P .. 'dead:' .. ref)
   local virtual = tonumber(redis.call('HGET', P .. 'vtime', job[1]) or 0)
   local pass = math.max(tonumber(job[3] or 0), virtual)
   redis.call('ZADD', lane_of(job[1], job[2]), string.format('%.3f', pass), ref)
   local n = tonumber(job[4])
   local leasable = redis.call('ZCARD', P .. 'again:' .. ref)
-    + math.max(0, (tonumber(job[6]) == n and n + 1 or n) - tonumber(job[5]))
+    + math.max(0, (over == n and n + 1 or n) - tonumber(job[5]))
   emit(ref, 'ready', job[1] .. '/' .. job[2] .. ' ' .. string.format('%d', leasable))
 end
 
@@ -56,29 +69,37 @@ local function is_final(state)
 end
 
 -- Brings a job to a final state and clears it from every working set. The event names
--- the owners of chunks that were running, so that they are told to stop.
+-- the owners of chunks that were running, so that they are told to stop. Answers for each of them
+-- the calls by which it was given those.
 local function finish(ref, old, new, ms)
   local key = P .. 'job:' .. ref
-  local told, owners = {}, {}
+  local owners, calls = {}, {}
   local leases = redis.call('HGETALL', P .. 'leases:' .. ref)
   for i = 1, #leases, 2 do
-    local owner = string.match(leases[i + 1], '^%S+')
+    local owner, call = string.match(leases[i + 1], '^(%S+) (%S+)')
     redis.call('SREM', P .. 'held:' .. owner, ref .. ' ' .. leases[i])
-    if not told[owner] then
-      told[owner] = true
+    if not calls[owner] then
+      calls[owner] = {}
       owners[#owners + 1] = owner
     end
+    calls[owner][call] = true
   end
   redis.call('DEL', P .. 'leases:' .. ref, P .. 'again:' .. ref, P .. 'later:' .. ref,
-    P .. 'tries:' .. ref, P .. 'fractions:' .. ref, P .. 'parts:' .. ref)
+    P .. 'tries:' .. ref, P .. 'fractions:' .. ref)
+  -- A replay goes on with the partial results of a failed job.
+  if new ~= 'FAILED' then redis.call('DEL', P .. 'parts:' .. ref) end
   redis.call('ZREM', P .. 'delayed', ref)
-  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch')
+  redis.call('ZREM', P .. 'deadlines', ref)
+  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch', 'ttl')
   redis.call('ZREM', lane_of(job[1], job[2]), ref)
   set_state(ref, old, new)
-  redis.call('HSET', key, 'ended', string.format('%d', ms))
+  local expires = string.format('%d', ms + tonumber(job[5]))
+  redis.call('HSET', key, 'ended', string.format('%d', ms), 'expires', expires)
+  redis.call('ZADD', P .. 'expiry', expires, ref)
   local posts = new == 'SUCCEEDED' and job[3] ~= ''
   if posts then redis.call('SADD', P .. 'outbox', ref) end
   emit(ref, 'ended', table.concat({job[4], posts and '1' or '0', unpack(owners)}, ' '))
+  return calls
 end
 
 -- Ends a job as failed and says why.
@@ -95,14 +116,26 @@ local function end_lease(ref, index, owner)
   redis.call('SREM', P .. 'held:' .. owner, ref .. ' ' .. index)
 end
 
--- How often a chunk's attempts have failed, and how often its worker was lost.
+-- How often a chunk's attempts have failed, how often its worker was lost, and how many attempts
+-- there were before its replay.
 local function tries_of(ref, index)
   local packed = redis.call('HGET', P .. 'tries:' .. ref, index)
-  if not packed then return 0, 0 end
-  local failed, lost = string.match(packed, '^(%d+) (%d+)$')
-  return tonumber(failed), tonumber(lost)
+  if not packed then return 0, 0, 0 end
+  local failed, lost, before = string.match(packed, '^(%d+) (%d+) (%d+)$')
+  return tonumber(failed), tonumber(lost), tonumber(before)
 end
 
-local function set_tries(ref, index, failed, lost)
-  redis.call('HSET', P .. 'tries:' .. ref, index, string.format('%d %d', failed, lost))
+local function set_tries(ref, index, failed, lost, before)
+  redis.call('HSET', P .. 'tries:' .. ref, index, string.format('%d %d %d', failed, lost, before))
+end
+
+-- Every chunk is counted or given up: ends the job, or lets its last step be leased.
+local function conclude(ref, state, ms)
+  local key = P .. 'job:' .. ref
+  redis.call('HSET', key, 'counted', string.format('%d', ms))
+  if redis.call('HGET', key, 'additive') == '1' then
+    finish(ref, state, 'SUCCEEDED', ms)
+  else
+    make_ready(ref)
+  end
 end

@@ -76,8 +76,8 @@ while capacity > 0 do
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority', 'queue')
   local n, next_, epoch, done = tonumber(job[2]), tonumber(job[3]), tonumber(job[4]), tonumber(job[5])
-  -- Chunk n merges the others, so it can be leased once all of them are done.
-  local limit = done == n and n + 1 or n
+  -- Chunk n merges the others, so it can be leased once all of them are done or given up.
+  local limit = done + redis.call('HLEN', P .. 'dead:' .. ref) == n and n + 1 or n
   local returned = redis.call('ZCARD', P .. 'again:' .. ref)
   local leasable = returned + math.max(0, limit - next_)
 
@@ -104,8 +104,8 @@ while capacity > 0 do
   if from_returned > 0 then
     local popped = redis.call('ZPOPMIN', P .. 'again:' .. ref, from_returned)
     for i = 1, #popped, 2 do
-      local failed, lost = tries_of(ref, popped[i])
-      lease(tonumber(popped[i]), failed + lost + 1)
+      local failed, lost, before = tries_of(ref, popped[i])
+      lease(tonumber(popped[i]), failed + lost + before + 1)
     end
   end
   for index = next_, next_ + take - from_returned - 1 do lease(index, 1) end
@@ -126,10 +126,10 @@ while capacity > 0 do
     redis.call('ZADD', P .. 'lane:' .. lane, string.format('%.3f', pass), ref)
   end
   if job[1] == 'PENDING' then
-    redis.call('HSET', key, 'started', stamp)
+    redis.call('HSETNX', key, 'started', stamp)
     set_state(ref, 'PENDING', 'RUNNING')
   end
   emit(ref, 'leased')
   capacity = capacity - take
 end
-return given
+return tell(given)

@@ -12,4 +12,4 @@ local key = P .. 'job:' .. ref
 redis.call('HSET', key, 'post_amount', ARGV[2], 'post_sum', ARGV[3], 'post_error', ARGV[4])
 if ARGV[4] == '' then redis.call('HSET', key, 'posted', string.format('%d', now())) end
 emit(ref, 'posted')
-return 1
+return tell(1)

@@ -23,4 +23,4 @@ for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', stamp, 
   make_ready(ref)
 end
 local next_ = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')[2]
-return next_ and math.max(0, tonumber(next_) - ms) or -1
+return tell(next_ and math.max(0, tonumber(next_) - ms) or -1)

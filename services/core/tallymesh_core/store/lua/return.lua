@@ -19,4 +19,4 @@ for _, range in ipairs(cmsgpack.unpack(ARGV[2])) do
   end
   if taken > before then make_ready(ref) end
 end
-return taken
+return tell(taken)

@@ -4,7 +4,8 @@
 -- ARGV     1 ref, 2 most cells of the chunk map, or 0 for none
 -- RETURNS  {fields and values in turn, chunks running, workers that hold one, chunks retrying,
 --          soonest retry in ms or '', sum of the fractions of running chunks as text, worker and
---          count in turn, chunks a cell, cells, now in ms}
+--          count in turn, chunks a cell, cells, now in ms, chunks given up, replays as replay.lua
+--          writes them}
 --          or {} where there is no such job
 local P = KEYS[1]
 --!include clock
@@ -48,4 +49,5 @@ end
 local soonest = redis.call('ZRANGE', P .. 'later:' .. ref, 0, 0, 'WITHSCORES')[2]
 return {fields, #leases / 2, workers, redis.call('ZCARD', P .. 'later:' .. ref), soonest or '',
   string.format('%.6f', share), redis.call('HGETALL', P .. 'by:' .. ref), per_cell,
-  table.concat(cells), now()}
+  table.concat(cells), now(), redis.call('HLEN', P .. 'dead:' .. ref),
+  tonumber(job.epoch) > 1 and redis.call('LRANGE', P .. 'replays:' .. ref, 0, -1) or {}}

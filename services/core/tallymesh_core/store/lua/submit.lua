@@ -1,40 +1,89 @@
--- Accepts a job. Its cost does not depend on the number of chunks.
+-- Accepts jobs, all or none. The cost of one does not depend on its number of chunks.
 --
 -- KEYS     1 prefix of the shard's keys
--- ARGV     1 tenant, 2 job id, 3 request id or '', 4 hash of the request, 5 seconds for which a
---          request id is remembered, 6 most unfinished jobs of the tenant on the shard,
---          7 … the job's fields and values in turn (queue, kernel, n, … as jobs.py names them)
--- RETURNS  {code, job id, when in ms}
+-- ARGV     1 tenant, 2 seconds for which a request id is remembered, 3 most unfinished jobs of the
+--          tenant on the shard,
+--          4 msgpack of the jobs: {{job id, request id or '', hash of the request, {field, value, …}},
+--          …}; the fields (queue, kernel, n, … as jobs.py names them) in turn with their values
+-- RETURNS  {when in ms, code, job id, code, job id, …}
 --          code 0 accepted, 1 accepted before under this request id (job id is that job's),
---          2 request id used with another request, 3 too many unfinished jobs, 4 the job id is taken
+--          2 request id used with another request, 3 too many unfinished jobs, 4 the job id is taken;
+--          with one of the last three nothing has been accepted
 local P = KEYS[1]
 --!include clock
 --!include job
-local tenant, id, request_id = ARGV[1], ARGV[2], ARGV[3]
-local field = {}
-for i = 7, #ARGV, 2 do field[ARGV[i]] = ARGV[i + 1] end
-local remembered = P .. 'request:' .. tenant .. '/' .. field.queue .. '/' .. request_id
-if request_id ~= '' then
-  local seen = redis.call('GET', remembered)
-  if seen then
-    local hash, first = string.match(seen, '^(%S+) (%S+)$')
-    if hash == ARGV[4] then return {1, first, 0} end
-    return {2, first, 0}
+local tenant = ARGV[1]
+local jobs = cmsgpack.unpack(ARGV[4])
+local answer, is_refused, fresh = {0}, false, 0
+local seen = {}
+
+local function key_of(job)
+  return P .. 'request:' .. tenant .. '/' .. job.queue .. '/' .. job[2]
+end
+
+for i, job in ipairs(jobs) do
+  local fields = job[4]
+  for at = 1, #fields, 2 do
+    if fields[at] == 'queue' then job.queue = fields[at + 1] end
+    if fields[at] == 'kernel' then job.kernel = fields[at + 1] end
+    if fields[at] == 'n' then job.n = tonumber(fields[at + 1]) end
+    if fields[at] == 'timeout' then job.timeout = tonumber(fields[at + 1]) end
   end
+  local code, id = 0, job[1]
+  local before = job[2] ~= '' and (seen[key_of(job)] or redis.call('GET', key_of(job)))
+  if before then
+    local hash, first = string.match(before, '^(%S+) (%S+)$')
+    code, id = hash == job[3] and 1 or 2, first
+  elseif redis.call('EXISTS', P .. 'job:' .. tenant .. '/' .. id) == 1 then
+    code = 4
+  else
+    fresh = fresh + 1
+    if job[2] ~= '' then seen[key_of(job)] = job[3] .. ' ' .. id end
+  end
+  is_refused = is_refused or code == 2 or code == 4
+  answer[2 * i], answer[2 * i + 1] = code, id
 end
 local unfinished = redis.call('ZCARD', P .. 'state:' .. tenant .. ':PENDING')
   + redis.call('ZCARD', P .. 'state:' .. tenant .. ':RUNNING')
-if unfinished >= tonumber(ARGV[6]) then return {3, '', 0} end
-
-local ref = tenant .. '/' .. id
-if redis.call('EXISTS', P .. 'job:' .. ref) == 1 then return {4, '', 0} end
-local ms = now()
-redis.call('HSET', P .. 'job:' .. ref, 'state', 'PENDING', 'created', string.format('%d', ms),
-  'next', 0, 'done', 0, 'epoch', 1, unpack(ARGV, 7))
-redis.call('ZADD', P .. 'state:' .. tenant .. ':PENDING', 0, id)
-redis.call('SADD', P .. 'tenants', tenant)
-if request_id ~= '' then
-  redis.call('SET', remembered, ARGV[4] .. ' ' .. id, 'EX', ARGV[5])
+if fresh > 0 and unfinished + fresh > tonumber(ARGV[3]) then
+  for i = 1, #jobs do
+    if answer[2 * i] == 0 then answer[2 * i] = 3 end
+  end
+  is_refused = true
 end
-make_ready(ref)
-return {0, id, ms}
+if is_refused or fresh == 0 then return answer end
+
+local ms = now()
+answer[1] = ms
+local stamp = string.format('%d', ms)
+redis.call('SADD', P .. 'tenants', tenant)
+local pending, lanes, chunks, virtual = {}, {}, {}, {}
+for i, job in ipairs(jobs) do
+  if answer[2 * i] == 0 then
+    local ref = tenant .. '/' .. job[1]
+    local queue = job.queue
+    virtual[queue] = virtual[queue] or tonumber(redis.call('HGET', P .. 'vtime', queue) or 0)
+    -- A new job starts at its queue's virtual time: it neither waits nor catches up.
+    local pass = string.format('%.3f', virtual[queue])
+    redis.call('HSET', P .. 'job:' .. ref, 'state', 'PENDING', 'created', stamp, 'next', 0, 'done', 0,
+      'epoch', 1, 'version', 1, 'pass', pass, unpack(job[4]))
+    pending[#pending + 1] = 0
+    pending[#pending + 1] = job[1]
+    local lane = queue .. '/' .. job.kernel
+    lanes[lane] = lanes[lane] or {}
+    table.insert(lanes[lane], pass)
+    table.insert(lanes[lane], ref)
+    chunks[lane] = (chunks[lane] or 0) + job.n
+    if job.timeout > 0 then
+      redis.call('ZADD', P .. 'deadlines', string.format('%d', ms + job.timeout), ref)
+    end
+    if job[2] ~= '' then redis.call('SET', key_of(job), job[3] .. ' ' .. job[1], 'EX', ARGV[2]) end
+  end
+end
+call_many('ZADD', P .. 'state:' .. tenant .. ':PENDING', pending)
+for lane, members in pairs(lanes) do
+  call_many('ZADD', P .. 'lane:' .. lane, members)
+  -- One line for all jobs of a lane: nobody can be watching any of them yet.
+  news[#news + 1] = string.format('%s 1 ready %s %d', members[2], lane, chunks[lane])
+end
+return tell(answer)
