@@ -3,9 +3,15 @@
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tallymesh.v1 import errors_pb2, job_pb2, job_service_pb2
+from tallymesh.v1 import dead_letter_service_pb2, errors_pb2, job_pb2, job_service_pb2
 from tallymesh.v1.work_pb2 import Result, Work
-from tallymesh_core.domain.jobs import ChunkRecord, JobRecord
+from tallymesh_core.domain.jobs import (
+    ChunkRecord,
+    DeadLetter,
+    DeadLetterGroup,
+    JobFailure,
+    JobRecord,
+)
 from tallymesh_core.domain.states import JobState
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_kernels import Registry
@@ -48,16 +54,33 @@ class Answers:
             failed_attempts=record.failed,
             lost_leases=record.lost,
             compute_time=_span(record.compute_us / 1e6),
+            epoch=record.epoch,
+            tolerate_failures=record.tolerate_failures,
+            chunk_timeout=_milliseconds(record.chunk_timeout_ms),
+            timeout=_milliseconds(record.timeout_ms),
+            ttl=_milliseconds(record.ttl_ms),
+            expire_time=_time(record.expires_ms),
+            stages=_stages(record),
+            replays=[
+                job_pb2.Job.Replay(
+                    replay_time=_time(replay.replayed_ms),
+                    epoch=replay.epoch,
+                    chunks=replay.chunks,
+                    error=_error(replay.failure),
+                )
+                for replay in record.replays
+            ],
         )
-        if record.failure:
-            job.error.CopyFrom(
-                job_pb2.Job.Error(
-                    reason=errors_pb2.ErrorReason.Value(f"ERROR_REASON_{record.failure.reason}"),
-                    message=record.failure.message,
-                    chunk=record.failure.chunk,
-                    worker=record.failure.worker,
+        if record.state is JobState.CANCELLED:
+            job.cancellation.CopyFrom(
+                job_pb2.Job.Cancellation(
+                    request_time=_time(record.ended_ms),
+                    acknowledge_time=_time(record.acknowledged_ms),
+                    stop_time=_time(record.stopped_ms),
                 )
             )
+        if record.failure:
+            job.error.CopyFrom(_error(record.failure))
         if record.posting:
             job.abacus_posting.CopyFrom(
                 job_pb2.Job.AbacusPosting(
@@ -99,11 +122,9 @@ class Answers:
         return self._kernels.get(record.kernel).amount(self.result(record))
 
     async def _reason(self, record: JobRecord) -> str:
-        if record.state is JobState.CANCELLED:
-            return "cancelled on request"
-        if record.failure:
-            return f"chunk {record.failure.chunk}: {record.failure.message}"
-        if record.state.is_final or record.running:
+        if record.state.is_final:
+            return _reason_of_end(record)
+        if record.running:
             return ""
         if not await self._fleet.serves(record.queue, record.kernel):
             return f"no live worker serves kernel {record.kernel} on queue {record.queue}"
@@ -112,6 +133,17 @@ class Answers:
             chunks = "1 chunk is" if record.retrying == 1 else f"{record.retrying} chunks are"
             return f"{chunks} tried again, the first in {wait:.1f} s"
         return "waiting for a free slot"
+
+
+def _reason_of_end(record: JobRecord) -> str:
+    if record.state is JobState.CANCELLED:
+        return "cancelled on request"
+    if failure := record.failure:
+        at_chunk = f"chunk {failure.chunk}: " if failure.chunk >= 0 else ""
+        return f"{at_chunk}{failure.message}"
+    if record.dead:
+        return f"without {record.dead} of {record.chunk_count} chunks, which were given up"
+    return ""
 
 
 def chunk(job: str, record: ChunkRecord) -> job_pb2.Chunk:
@@ -125,7 +157,69 @@ def chunk(job: str, record: ChunkRecord) -> job_pb2.Chunk:
         lease_time=_time(record.leased_ms),
         start_time=_time(record.started_ms),
         commit_time=_time(record.committed_ms),
+        refused_duplicates=record.refused,
+        error=_error(record.failure) if record.failure else None,
     )
+
+
+def dead_letter(letter: DeadLetter) -> dead_letter_service_pb2.DeadLetter:
+    """Returns a dead letter."""
+    return dead_letter_service_pb2.DeadLetter(
+        name=f"jobs/{letter.job_id}/chunks/{letter.chunk}",
+        job=f"jobs/{letter.job_id}",
+        chunk=letter.chunk,
+        group=f"deadLetterGroups/{letter.group}",
+        kernel=letter.kernel,
+        queue=letter.queue,
+        reason=_reason_value(letter.failure.reason),
+        message=letter.failure.message,
+        worker=letter.failure.worker,
+        failed_attempts=letter.failed,
+        lost_leases=letter.lost,
+        fail_time=_time(letter.failed_ms),
+        replays=letter.replays,
+        epoch=letter.epoch,
+    )
+
+
+def dead_letter_group(group: DeadLetterGroup) -> dead_letter_service_pb2.DeadLetterGroup:
+    """Returns a kind of error that dead letters died of."""
+    return dead_letter_service_pb2.DeadLetterGroup(
+        name=f"deadLetterGroups/{group.id}",
+        kernel=group.kernel,
+        reason=_reason_value(group.reason),
+        message=group.message,
+        count=group.count,
+        first_fail_time=_time(group.first_ms),
+        last_fail_time=_time(group.last_ms),
+    )
+
+
+def _reason_value(reason: str) -> errors_pb2.ErrorReason.ValueType:
+    return errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
+
+
+def _error(failure: JobFailure) -> job_pb2.Job.Error:
+    return job_pb2.Job.Error(
+        reason=_reason_value(failure.reason),
+        message=failure.message,
+        chunk=failure.chunk,
+        worker=failure.worker,
+    )
+
+
+def _stages(record: JobRecord) -> job_pb2.Job.Stages:
+    posted_ms = record.posting.posted_ms if record.posting else 0
+    return job_pb2.Job.Stages(
+        waiting=_between(record.created_ms, record.started_ms),
+        computing=_between(record.started_ms, record.counted_ms),
+        merging=_between(record.counted_ms, record.ended_ms),
+        posting=_between(record.ended_ms, posted_ms),
+    )
+
+
+def _between(from_ms: int, until_ms: int) -> Duration | None:
+    return _span(max(0, until_ms - from_ms) / 1000) if from_ms and until_ms else None
 
 
 def _progress(record: JobRecord) -> job_pb2.Progress:
@@ -133,17 +227,18 @@ def _progress(record: JobRecord) -> job_pb2.Progress:
     until = record.ended_ms or record.now_ms
     seconds = (until - record.started_ms) / 1000 if record.started_ms else 0.0
     rate = done / seconds if seconds > 0 else 0.0
-    worked = min(done + record.shares, total)
+    worked = min(done + record.dead + record.shares, total)
     eta = None
     if record.state is JobState.RUNNING and worked > 0 and seconds > 0:
         eta = _span((total - worked) * seconds / worked)
-    # Until the last chunk is counted a bar must not look full.
-    fraction = 1.0 if done == total else min(worked / total, 0.9999)
+    # Until the last chunk is counted or given up a bar must not look full.
+    fraction = 1.0 if done + record.dead == total else min(worked / total, 0.9999)
     return job_pb2.Progress(
         chunks_total=total,
         chunks_done=done,
         chunks_running=record.running,
         chunks_retrying=record.retrying,
+        chunks_failed=record.dead,
         fraction=fraction,
         chunks_per_second=rate,
         eta=eta,
@@ -163,3 +258,7 @@ def _span(seconds: float) -> Duration:
     span = Duration()
     span.FromNanoseconds(round(seconds * 1e9))
     return span
+
+
+def _milliseconds(ms: int) -> Duration | None:
+    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000) if ms else None

@@ -7,7 +7,11 @@ from functools import partial
 
 from tallymesh.v1 import (
     abacus_service_pb2,
+    dead_letter_service_pb2,
+    dead_letter_service_pb2_grpc,
     dispatch_service_pb2_grpc,
+    fleet_service_pb2,
+    fleet_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
     mesh_service_pb2,
@@ -29,20 +33,31 @@ from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.inspection import Inspection
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_core.store.letters import LetterStore
 from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.keeper import Keeper
+from tallymesh_gateway.service_dead_letters import DeadLetterService
+from tallymesh_gateway.service_fleet import FleetService
 from tallymesh_gateway.services import DispatchService, JobService, MeshService
 from tallymesh_gateway.settings import GatewaySettings
+from tallymesh_gateway.submission import Acceptance
 from tallymesh_gateway.watching import Watches
 from tallymesh_kernels import builtin
 
 #: Full names of what a gateway serves.
 SERVED = tuple(
     descriptor.full_name
-    for file in (job_service_pb2.DESCRIPTOR, DISPATCH, mesh_service_pb2.DESCRIPTOR)
+    for file in (
+        job_service_pb2.DESCRIPTOR,
+        dead_letter_service_pb2.DESCRIPTOR,
+        DISPATCH,
+        fleet_service_pb2.DESCRIPTOR,
+        mesh_service_pb2.DESCRIPTOR,
+    )
     for descriptor in file.services_by_name.values()
 )
 #: What reflection tells of: all that the edge exposes, wherever it is served.
@@ -72,7 +87,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     fleet = Fleet(leases)
     answers = Answers(settings.node, kernels, fleet)
     watches = Watches(jobs, answers, settings.node)
-    dispatcher = Dispatcher(jobs, leases, watches, settings.node)
+    collections = Collections(jobs, settings.node)
+    dispatcher = Dispatcher(jobs, leases, watches, collections, settings.node)
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
     report = HealthReport(SERVED)
@@ -82,12 +98,19 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
         JobService(
             jobs=jobs,
             watches=watches,
+            collections=collections,
             dispatcher=dispatcher,
+            keeper=keeper,
             replies=answers,
-            kernels=kernels,
-            node=settings.node,
+            acceptance=Acceptance(kernels, settings.node, round(settings.job_ttl * 1000)),
         ),
         server,
+    )
+    dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(
+        DeadLetterService(LetterStore(store, jobs), kernels, settings.node), server
+    )
+    fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(
+        FleetService(fleet, settings.node), server
     )
     dispatch_service_pb2_grpc.add_DispatchServiceServicer_to_server(
         DispatchService(dispatcher), server
@@ -99,12 +122,14 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     async def follow(shard: int) -> None:
         async for events in tail(store, shard):
             watches.notice(events)
+            collections.notice(events)
             dispatcher.notice(events)
             keeper.notice(events)
 
     async def close_streams() -> None:
         await stop.wait()
         watches.close()
+        collections.close()
         dispatcher.close()
 
     await report.set_ready(False)

@@ -16,6 +16,7 @@ from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, SpanR
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.watching import Watches
 
 #: A waiting call looks for itself so often, so that a lost wake-up costs no more.
@@ -47,6 +48,7 @@ class Dispatcher:
         jobs: JobStore,
         leases: LeaseStore,
         watches: Watches,
+        collections: Collections,
         node: str,
     ) -> None:
         """Begins with no call waiting.
@@ -55,10 +57,12 @@ class Dispatcher:
             jobs: The jobs.
             leases: The leases.
             watches: Told of commits at once, before the store's events tell of them.
+            collections: Likewise.
             node: Name of this gateway.
         """
         self._jobs = jobs
         self._watches = watches
+        self._collections = collections
         self._woken_for: set[str] = set()
         self._leases = leases
         self._node = node
@@ -134,7 +138,7 @@ class Dispatcher:
             while True:
                 answer.stop.extend(waiting.stop)
                 left = deadline - time.monotonic()
-                if spans or answer.stop or left <= 0 or self._closing:
+                if spans or answer.stop or answer.drain or left <= 0 or self._closing:
                     await self._assign(spans, set(request.known_jobs), answer)
                     return answer
                 with contextlib.suppress(TimeoutError):
@@ -184,6 +188,8 @@ class Dispatcher:
         answer.accepted, answer.refused = committed.accepted, committed.refused
         for ref, ended in committed.changed.items():
             self._watches.touch(ref, ended)
+            if ended:
+                self._collections.touch(ref)
 
     async def _beat(
         self,
@@ -192,7 +198,7 @@ class Dispatcher:
         answer: pb.SynchronizeResponse,
     ) -> None:
         worker = request.worker
-        stop = await self._leases.beat(
+        heard = await self._leases.beat(
             worker.uid,
             name=worker.name,
             info=worker.SerializeToString(),
@@ -201,8 +207,10 @@ class Dispatcher:
             held=[_span(one) for one in request.held],
             open_calls=[*request.open_call_ids, request.call_id],
             progress=[(_span(one.chunk), one.fraction) for one in request.progress],
+            stopping={one.job for one in request.stopping},
         )
-        answer.stop.extend(_range(span) for span in stop if not _covered(span, over))
+        answer.drain = heard.drain
+        answer.stop.extend(_range(span) for span in heard.stop if not _covered(span, over))
 
     async def _lease(self, request: pb.SynchronizeRequest, waiting: _Waiting) -> list[ChunkSpan]:
         if not waiting.capacity or self._closing:
@@ -231,7 +239,7 @@ class Dispatcher:
     def expect(self, record: JobRecord) -> None:
         """Takes note of a job accepted here: workers wait for it, and will ask for its work."""
         ref = f"{record.tenant}/{record.id}"
-        self._keep(ref, record.work, record.chunk_count)
+        self._keep(ref, record.work, record.chunk_count, record.chunk_timeout_ms)
         if record.version == 1:
             self._woken_for.add(ref)
             self._wake(f"{record.queue}/{record.kernel}", record.chunk_count)
@@ -249,8 +257,10 @@ class Dispatcher:
             return self._works[ref]
         return self._keep(ref, *await self._jobs.work_of(ref))
 
-    def _keep(self, ref: str, work: bytes, chunk_count: int) -> pb.JobWork:
+    def _keep(self, ref: str, work: bytes, chunk_count: int, timeout_ms: int) -> pb.JobWork:
         made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
+        if timeout_ms:
+            made.chunk_timeout.FromMilliseconds(timeout_ms)
         self._works[ref] = made
         if len(self._works) > _KNOWN_WORKS:
             oldest, _ = self._works.popitem(last=False)
@@ -266,6 +276,8 @@ def _results(one: pb.ChunkResults) -> SpanResults:
         partials=tuple(part.SerializeToString() for part in one.partials) if one.partials else None,
         result=one.result.SerializeToString() if one.HasField("result") else None,
         micros=tuple(one.compute_micros),
+        age_micros=one.age_micros,
+        elapsed_micros=one.elapsed_micros,
     )
 
 

@@ -1,6 +1,7 @@
 """What a gateway knows of the live workers, read again when it has grown old."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -36,6 +37,20 @@ class Fleet:
             ]
             self._read_at = time.monotonic()
         return self._known
+
+    async def uids_of(self, worker: str) -> list[str]:
+        """Returns the live processes of a worker, by its name or the uid of one of them."""
+        return [
+            live.uid for live in await self._leases.workers() if worker in (live.name, live.uid)
+        ]
+
+    async def drain(self, uids: Sequence[str]) -> None:
+        """Asks processes to leave."""
+        await self._leases.drain(uids)
+
+    async def give_up(self, uids: Sequence[str]) -> None:
+        """Gives what processes hold to others at once."""
+        await self._leases.give_up(uids)
 
     async def serves(self, queue: str, kernel: str) -> bool:
         """Tells whether a live worker takes chunks of such jobs."""

@@ -29,7 +29,9 @@ from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway.answers import Answers
 
 _REAP_SECONDS = 0.5
-_PROMOTE_SECONDS = 0.1
+# Another gateway may have accepted what is due next.
+_LOOK_SECONDS = 1.0
+_EXPIRE_SECONDS = 1.0
 _POST_SECONDS = 1.0
 _POST_BATCH = 100
 _POST_TIMEOUT_SECONDS = 5.0
@@ -50,24 +52,30 @@ class Keeper:
         self._answers = answers
         self._abacus = abacus_service_pb2_grpc.AbacusServiceStub(abacus)
         self._posting = asyncio.Event()
-        self._retrying = asyncio.Event()
+        self._due = asyncio.Event()
+
+    def expect(self, record: JobRecord) -> None:
+        """Takes note of a job that may have to be ended in time."""
+        if record.timeout_ms:
+            self._due.set()
 
     def notice(self, events: list[JobChanged] | Interrupted) -> None:
         """Takes note of what the store tells: a total to be posted, a chunk to be tried again."""
         if isinstance(events, Interrupted):
             self._posting.set()
-            self._retrying.set()
+            self._due.set()
             return
         if any(event.kind == "ended" and event.extra.split()[1] == "1" for event in events):
             self._posting.set()
         if any(event.kind == "retrying" for event in events):
-            self._retrying.set()
+            self._due.set()
 
     async def run(self) -> None:
         """Runs all tasks until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reap())
-            tasks.create_task(self._promote())
+            tasks.create_task(self._do_due())
+            tasks.create_task(self._expire())
             tasks.create_task(self._post())
 
     async def _reap(self) -> None:
@@ -76,14 +84,22 @@ class Keeper:
                 logger.warning("worker lost, its chunks go to others", extra={"uid": uid})
             await asyncio.sleep(_REAP_SECONDS)
 
-    async def _promote(self) -> None:
+    async def _do_due(self) -> None:
+        """Lets chunks be tried again, and ends jobs, when their time has come."""
         while True:
-            self._retrying.clear()
-            wait = await _survive(self._leases.promote)
-            pause = _POST_SECONDS if wait is None else max(wait, _PROMOTE_SECONDS)
-            await _sleep_or(self._retrying, pause)
+            self._due.clear()
+            waits = await asyncio.gather(
+                _survive(self._leases.promote), _survive(self._jobs.time_out)
+            )
+            known = [wait for wait in waits if wait is not None]
+            await _sleep_or(self._due, min((_LOOK_SECONDS, *known)))
             # Events come in bursts; one look serves them all.
             await asyncio.sleep(0.01)
+
+    async def _expire(self) -> None:
+        while True:
+            if not await _survive(self._jobs.expire):
+                await asyncio.sleep(_EXPIRE_SECONDS)
 
     async def _post(self) -> None:
         while True:

@@ -3,14 +3,22 @@
 import base64
 import binascii
 import re
+from collections.abc import Sized
+
+from google.protobuf.duration_pb2 import Duration
 
 from tallymesh_core.domain.errors import InvalidField
 from tallymesh_core.domain.ids import shard_of_job
+from tallymesh_core.domain.jobs import MAX_CHUNKS
 
 _QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _MAX_LABELS, _MAX_LABEL_VALUE = 16, 255
+# A worker's name, or the uid of its process.
+_WORKER = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}|[A-Za-z0-9-]{8,64}")
+_LETTER_GROUP = re.compile(r"deadLetterGroups/([0-9a-f]{12})")
+_CHUNK = re.compile(r"jobs/([a-z0-9]+)/chunks/([0-9]{1,7})")
 
 
 def job_id(name: str, field: str) -> str:
@@ -23,6 +31,47 @@ def job_id(name: str, field: str) -> str:
     if kind != "jobs" or shard_of_job(found) is None:
         raise InvalidField(field, name, "a job's name: jobs/ and 16 characters of [a-z0-9]")
     return found
+
+
+def chunk(name: str, field: str) -> tuple[str, int]:
+    """Returns the job's id and the index in `jobs/{job}/chunks/{chunk}`.
+
+    Raises:
+        InvalidField: It is no such name.
+    """
+    found = _CHUNK.fullmatch(name)
+    if not found or shard_of_job(found[1]) is None or int(found[2]) > MAX_CHUNKS:
+        raise InvalidField(field, name, "a chunk's name: a job's name, /chunks/ and its index")
+    return found[1], int(found[2])
+
+
+def letter_group(name: str, field: str) -> str:
+    """Returns the id in `deadLetterGroups/{group}`; InvalidField if it is no such name."""
+    found = _LETTER_GROUP.fullmatch(name)
+    if not found:
+        raise InvalidField(
+            field, name, "a group's name: deadLetterGroups/ and 12 characters of [0-9a-f]"
+        )
+    return found[1]
+
+
+def worker(name: str, field: str) -> str:
+    """Returns the worker's name or uid in `workers/{worker}`; InvalidField if it is none."""
+    kind, _, found = name.partition("/")
+    if kind != "workers" or not _WORKER.fullmatch(found):
+        raise InvalidField(field, name, "workers/ and a worker's name, or the uid of its process")
+    return found
+
+
+def milliseconds(given: Duration, field: str, *, least_ms: int, most_days: int) -> int:
+    """Returns a duration in milliseconds, rounded up; InvalidField if out of bounds."""
+    nanos = given.seconds * 1_000_000_000 + given.nanos
+    if not least_ms * 1_000_000 <= nanos <= most_days * 86_400 * 1_000_000_000:
+        least = f"{least_ms} ms" if least_ms < 1000 else f"{least_ms // 1000} s"
+        raise InvalidField(
+            field, f"{nanos / 1e9:g} s", f"a duration from {least} to {most_days} days"
+        )
+    return -(-nanos // 1_000_000)
 
 
 def abacus_id(name: str, field: str) -> str:
@@ -75,11 +124,17 @@ def label_filters(pairs: list[str], field: str) -> dict[str, str]:
     return found
 
 
-def request_id(given: str) -> str:
+def request_id(given: str, field: str = "request_id") -> str:
     """Returns the request id; InvalidField if it is malformed."""
     if given and not _REQUEST_ID.fullmatch(given):
-        raise InvalidField("request_id", given, "1 to 128 visible ASCII characters")
+        raise InvalidField(field, given, "1 to 128 visible ASCII characters")
     return given
+
+
+def several(given: Sized, field: str, most: int) -> None:
+    """Raises InvalidField unless there are 1 to `most` items."""
+    if not 1 <= len(given) <= most:
+        raise InvalidField(field, len(given), f"1 to {most} of them")
 
 
 def page_size(given: int, default: int, most: int) -> int:

@@ -1,7 +1,7 @@
 """The gateway's gRPC services: convert, call the use case, convert."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc.aio
@@ -26,13 +26,17 @@ from tallymesh_core.store.inspection import Inspection, StoreFacts
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway import answers, names, worker_calls
 from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
-from tallymesh_gateway.submission import accept
+from tallymesh_gateway.keeper import Keeper
+from tallymesh_gateway.submission import Acceptance
 from tallymesh_gateway.watching import Watches
 from tallymesh_kernels import Registry
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+_MAX_BATCH, _MAX_COLLECTED = 1000, 10_000
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -43,23 +47,58 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         *,
         jobs: JobStore,
         watches: Watches,
+        collections: Collections,
         dispatcher: Dispatcher,
+        keeper: Keeper,
         replies: Answers,
-        kernels: Registry,
-        node: str,
+        acceptance: Acceptance,
     ) -> None:
         self._jobs = jobs
+        self._collections = collections
+        self._keeper = keeper
         self._dispatcher = dispatcher
         self._watches = watches
         self._answers = replies
-        self._kernels = kernels
-        self._node = node
+        self._acceptance = acceptance
+        self._kernels = acceptance.kernels
+        self._node = acceptance.node
 
     async def CreateJob(
         self, request: job_service_pb2.CreateJobRequest, context: Context
     ) -> job_pb2.Job:
         """See the proto."""
         return await self._answers.job(await self._submit(request))
+
+    async def BatchCreateJobs(
+        self, request: job_service_pb2.BatchCreateJobsRequest, context: Context
+    ) -> job_service_pb2.BatchCreateJobsResponse:
+        """See the proto."""
+        names.several(request.requests, "requests", _MAX_BATCH)
+        caller = current_caller()
+        accepted = await self._jobs.submit_all(
+            [
+                self._acceptance.accept(
+                    one.job, one.request_id, caller=caller, within=f"requests[{i}]."
+                )
+                for i, one in enumerate(request.requests)
+            ]
+        )
+        self._expect(accepted)
+        return job_service_pb2.BatchCreateJobsResponse(
+            jobs=[await self._answers.job(record) for record in accepted]
+        )
+
+    async def BatchGetJobs(
+        self, request: job_service_pb2.BatchGetJobsRequest, context: Context
+    ) -> job_service_pb2.BatchGetJobsResponse:
+        """See the proto."""
+        names.several(request.names, "names", _MAX_BATCH)
+        view = request.view or job_service_pb2.JOB_VIEW_BASIC
+        records = await self._jobs.get_all(current_caller().tenant, _job_ids(request.names))
+        return job_service_pb2.BatchGetJobsResponse(
+            jobs=[await self._answers.job(record, view) for record in records],
+            answered_by=self._node,
+        )
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         """See the proto."""
@@ -96,6 +135,19 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         async for event in self._watches.watch(current_caller().tenant, job_id):
             yield event
 
+    async def CollectJobs(
+        self, request: job_service_pb2.CollectJobsRequest, context: Context
+    ) -> AsyncIterator[job_service_pb2.CollectJobsResponse]:
+        """See the proto."""
+        names.several(request.names, "names", _MAX_COLLECTED)
+        view = request.view or job_service_pb2.JOB_VIEW_FULL
+        ids = _job_ids(request.names)
+        async for records in self._collections.collect(current_caller().tenant, ids):
+            yield job_service_pb2.CollectJobsResponse(
+                jobs=[await self._answers.job(record, view) for record in records],
+                answered_by=self._node,
+            )
+
     async def RunJob(
         self, request: job_service_pb2.RunJobRequest, context: Context
     ) -> AsyncIterator[job_pb2.JobEvent]:
@@ -111,6 +163,19 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job_id = names.job_id(request.name, "name")
         await self._jobs.cancel(current_caller().tenant, job_id)
         return await self._job(job_id)
+
+    async def ReplayJob(
+        self, request: job_service_pb2.ReplayJobRequest, context: Context
+    ) -> job_pb2.Job:
+        """See the proto."""
+        job_id = names.job_id(request.name, "name")
+        if request.epoch < 0:
+            raise InvalidField("epoch", request.epoch, "an epoch of the job, or 0")
+        tenant = current_caller().tenant
+        await self._jobs.replay(tenant, job_id, epoch=request.epoch)
+        record = await self._jobs.get(tenant, job_id)
+        self._keeper.expect(record)
+        return await self._answers.job(record)
 
     async def ListChunks(
         self, request: job_service_pb2.ListChunksRequest, context: Context
@@ -133,21 +198,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def _submit(
         self, request: job_service_pb2.CreateJobRequest | job_service_pb2.RunJobRequest
     ) -> JobRecord:
-        job, request_hash = accept(
-            request.job,
-            request.request_id,
-            kernels=self._kernels,
-            caller=current_caller(),
-            node=self._node,
+        accepted = await self._jobs.submit_all(
+            [self._acceptance.accept(request.job, request.request_id, caller=current_caller())]
         )
-        accepted = await self._jobs.submit(
-            job, request_id=request.request_id, request_hash=request_hash
-        )
-        self._dispatcher.expect(accepted)
-        return accepted
+        self._expect(accepted)
+        return accepted[0]
+
+    def _expect(self, accepted: list[JobRecord]) -> None:
+        for record in accepted:
+            self._dispatcher.expect(record)
+            self._keeper.expect(record)
 
     async def _job(self, job_id: str) -> job_pb2.Job:
         return await self._answers.job(await self._jobs.get(current_caller().tenant, job_id))
+
+
+def _job_ids(given: Iterable[str]) -> list[str]:
+    return [names.job_id(name, f"names[{i}]") for i, name in enumerate(given)]
 
 
 class _JobFilter:

@@ -1,13 +1,16 @@
 """Turns a job that is asked for into one that can be accepted, or says what is wrong with it."""
 
 import hashlib
+from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tallymesh.v1 import job_pb2
 from tallymesh_core.domain.errors import InvalidField, UnknownKernel
-from tallymesh_core.domain.jobs import MAX_CHUNKS, NewJob
+from tallymesh_core.domain.jobs import MAX_CHUNKS, TTL_SECONDS, NewJob
 from tallymesh_core.rpc.context import Caller
+from tallymesh_core.store.jobs import Submission
 from tallymesh_gateway import names
 from tallymesh_kernels import Invalid, Registry
 from tallymesh_kernels import UnknownKernel as KernelMissing
@@ -16,58 +19,93 @@ _MAX_PRIORITY = 9
 _MAX_ATTEMPTS, _DEFAULT_ATTEMPTS = 100, 4
 
 
-def accept(
-    job: job_pb2.Job, request_id: str, *, kernels: Registry, caller: Caller, node: str
-) -> tuple[NewJob, str]:
-    """Checks a job and completes it.
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Checks jobs and completes them, on behalf of one gateway.
 
-    Args:
-        job: What is asked for.
-        request_id: The id that makes the request safe to repeat, or "".
+    Attributes:
         kernels: What the mesh can compute.
-        caller: Who asks.
         node: The gateway that accepts.
-
-    Returns:
-        The job, and the hash by which a repeat of the request is told from another one.
-
-    Raises:
-        InvalidField: A field is missing, malformed or out of its bound.
-        UnknownKernel: The work names no known kernel.
+        ttl_ms: How long jobs are kept after their end that do not say so.
     """
-    names.request_id(request_id)
-    try:
-        kernel, work = kernels.of(job.work)
-    except KernelMissing as error:
-        unset = not error.name and not len(UnknownFieldSet(job.work))
-        said = error.name or ("" if unset else "an unknown one")
-        raise UnknownKernel("job.work", said, ", ".join(error.known)) from None
-    try:
-        kernel.validate(work)
-    except Invalid as error:
-        raise InvalidField(
-            f"job.work.{kernel.name}.{error.field}", error.value, error.bound
-        ) from None
-    most = min(MAX_CHUNKS, kernel.max_chunks)
-    if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
-        raise InvalidField("job.chunk_count", job.chunk_count, f"a number from 1 to {most}")
-    if not 0 <= job.priority <= _MAX_PRIORITY:
-        raise InvalidField("job.priority", job.priority, f"a number from 0 to {_MAX_PRIORITY}")
-    if job.HasField("max_attempts") and not 1 <= job.max_attempts <= _MAX_ATTEMPTS:
-        raise InvalidField(
-            "job.max_attempts", job.max_attempts, f"a number from 1 to {_MAX_ATTEMPTS}"
+
+    kernels: Registry
+    node: str
+    ttl_ms: int = TTL_SECONDS * 1000
+
+    def accept(
+        self, job: job_pb2.Job, request_id: str, *, caller: Caller, within: str = ""
+    ) -> Submission:
+        """Checks a job and completes it.
+
+        Args:
+            job: What is asked for.
+            request_id: The id that makes the request safe to repeat, or "".
+            caller: Who asks.
+            within: Where in the request this is, such as `requests[2].`, for errors.
+
+        Raises:
+            InvalidField: A field is missing, malformed or out of its bound.
+            UnknownKernel: The work names no known kernel.
+        """
+        at = f"{within}job"
+        id_field = f"{within}request_id"
+        names.request_id(request_id, id_field)
+        kernel, work = self._kernel_of(job, at)
+        most = min(MAX_CHUNKS, kernel.max_chunks)
+        if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
+            raise InvalidField(f"{at}.chunk_count", job.chunk_count, f"a number from 1 to {most}")
+        _within(job.priority, f"{at}.priority", 0, _MAX_PRIORITY)
+        if job.HasField("max_attempts"):
+            _within(job.max_attempts, f"{at}.max_attempts", 1, _MAX_ATTEMPTS)
+        _within(job.tolerate_failures, f"{at}.tolerate_failures", 0, MAX_CHUNKS)
+        new = NewJob(
+            tenant=caller.tenant,
+            queue=names.queue(job.queue, f"{at}.queue"),
+            kernel=kernel.name,
+            work=job.work.SerializeToString(deterministic=True),
+            chunk_count=job.chunk_count or kernel.plan(work),
+            additive=kernel.additive,
+            priority=job.priority,
+            max_attempts=job.max_attempts or _DEFAULT_ATTEMPTS,
+            abacus=names.abacus_id(job.abacus, f"{at}.abacus"),
+            labels=names.labels(dict(job.labels), f"{at}.labels"),
+            initiated_by=self.node,
+            tolerate_failures=job.tolerate_failures,
+            chunk_timeout_ms=names.milliseconds(
+                job.chunk_timeout, f"{at}.chunk_timeout", least_ms=1, most_days=7
+            )
+            if job.HasField("chunk_timeout")
+            else 0,
+            timeout_ms=names.milliseconds(job.timeout, f"{at}.timeout", least_ms=1, most_days=365)
+            if job.HasField("timeout")
+            else 0,
+            ttl_ms=names.milliseconds(job.ttl, f"{at}.ttl", least_ms=1000, most_days=365)
+            if job.HasField("ttl")
+            else self.ttl_ms,
         )
-    new = NewJob(
-        tenant=caller.tenant,
-        queue=names.queue(job.queue, "job.queue"),
-        kernel=kernel.name,
-        work=job.work.SerializeToString(deterministic=True),
-        chunk_count=job.chunk_count or kernel.plan(work),
-        additive=kernel.additive,
-        priority=job.priority,
-        max_attempts=job.max_attempts or _DEFAULT_ATTEMPTS,
-        abacus=names.abacus_id(job.abacus, "job.abacus"),
-        labels=names.labels(dict(job.labels), "job.labels"),
-        initiated_by=node,
-    )
-    return new, hashlib.sha256(job.SerializeToString(deterministic=True)).hexdigest()[:32]
+        return Submission(new, request_id, _hash_of(job) if request_id else "", id_field)
+
+    def _kernel_of(self, job: job_pb2.Job, at: str) -> tuple[Any, Any]:
+        try:
+            kernel, work = self.kernels.of(job.work)
+        except KernelMissing as error:
+            unset = not error.name and not len(UnknownFieldSet(job.work))
+            said = error.name or ("" if unset else "an unknown one")
+            raise UnknownKernel(f"{at}.work", said, ", ".join(error.known)) from None
+        try:
+            kernel.validate(work)
+        except Invalid as error:
+            raise InvalidField(
+                f"{at}.work.{kernel.name}.{error.field}", error.value, error.bound
+            ) from None
+        return kernel, work
+
+
+def _hash_of(job: job_pb2.Job) -> str:
+    return hashlib.sha256(job.SerializeToString(deterministic=True)).hexdigest()[:32]
+
+
+def _within(value: int, field: str, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise InvalidField(field, value, f"a number from {least} to {most}")

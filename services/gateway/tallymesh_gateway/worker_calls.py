@@ -18,9 +18,11 @@ _MAX_CAPACITY, _MAX_WAIT_MS = 65_536, 30_000
 _MAX_CALLS, _MAX_KNOWN_JOBS, _MAX_CHUNKS_A_CALL = 1024, 1024, 1 << 17
 _MAX_TEXT = 255
 _MAX_MESSAGE = 1024
+_MAX_MICROS = 1 << 50
 _ATTEMPT_FAILED = (
     errors_pb2.ERROR_REASON_CHUNK_FAILED,
     errors_pb2.ERROR_REASON_CHUNK_CRASHED,
+    errors_pb2.ERROR_REASON_CHUNK_TIMED_OUT,
     errors_pb2.ERROR_REASON_WORK_REFUSED,
 )
 
@@ -39,6 +41,7 @@ def check(request: pb.SynchronizeRequest) -> None:
     _within(len(request.known_jobs), "known_jobs", 0, _MAX_KNOWN_JOBS, "jobs")
     _check_ranges(request.held, "held")
     _check_ranges(request.returned, "returned")
+    _check_ranges(request.stopping, "stopping")
     _check_ranges((one.chunks for one in request.results), "results")
     _check_ranges((one.chunk for one in request.failures), "failures")
     _check_ranges((one.chunk for one in request.progress), "progress")
@@ -49,7 +52,7 @@ def check(request: pb.SynchronizeRequest) -> None:
             raise InvalidField(
                 f"failures[{i}].reason",
                 failure.reason,
-                "CHUNK_FAILED, CHUNK_CRASHED or WORK_REFUSED",
+                "CHUNK_FAILED, CHUNK_CRASHED, CHUNK_TIMED_OUT or WORK_REFUSED",
             )
         _within(len(failure.message), f"failures[{i}].message", 0, _MAX_MESSAGE, "characters")
     for i, part in enumerate(request.progress):
@@ -107,6 +110,8 @@ def _check_result(result: pb.ChunkResults, field: str) -> None:
         raise InvalidField(
             f"{field}.compute_micros", len(result.compute_micros), f"{count} numbers, or none"
         )
+    _within(result.age_micros, f"{field}.age_micros", 0, _MAX_MICROS)
+    _within(result.elapsed_micros, f"{field}.elapsed_micros", 0, _MAX_MICROS)
 
 
 def _match(pattern: re.Pattern[str], value: str, field: str, bound: str) -> None:

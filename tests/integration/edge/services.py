@@ -78,6 +78,26 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
         self._cancelled[request.name].set()
         return job_pb2.Job(name=request.name, state=job_pb2.Job.STATE_CANCELLED)
 
+    async def BatchCreateJobs(
+        self, request: job_service_pb2.BatchCreateJobsRequest, context: Context
+    ) -> job_service_pb2.BatchCreateJobsResponse:
+        return job_service_pb2.BatchCreateJobsResponse(jobs=[one.job for one in request.requests])
+
+    async def BatchGetJobs(
+        self, request: job_service_pb2.BatchGetJobsRequest, context: Context
+    ) -> job_service_pb2.BatchGetJobsResponse:
+        return job_service_pb2.BatchGetJobsResponse()
+
+    async def CollectJobs(
+        self, request: job_service_pb2.CollectJobsRequest, context: Context
+    ) -> AsyncIterator[job_service_pb2.CollectJobsResponse]:
+        yield job_service_pb2.CollectJobsResponse()
+
+    async def ReplayJob(
+        self, request: job_service_pb2.ReplayJobRequest, context: Context
+    ) -> job_pb2.Job:
+        return job_pb2.Job(name=request.name)
+
     async def ListJobs(
         self, request: job_service_pb2.ListJobsRequest, context: Context
     ) -> job_service_pb2.ListJobsResponse:

@@ -115,6 +115,5 @@ async def make_everyone_look(store: Store) -> None:
     """Has more happen at once than a gateway reads."""
     pipe = (await client_of(store)).pipeline(transaction=True)
     for _ in range(1500):
-        fields = {"job": "default/x", "version": 1, "kind": "leased", "extra": ""}
-        pipe.xadd(f"{store.prefix(0)}events", fields)
+        pipe.xadd(f"{store.prefix(0)}events", {"news": "default/x 1 leased "})
     await pipe.execute()

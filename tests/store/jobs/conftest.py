@@ -45,7 +45,7 @@ class Scheduler:
         open_calls: tuple[str, ...] = (),
         **more: Any,
     ) -> list[ChunkSpan]:
-        return await self.leases.beat(
+        heard = await self.leases.beat(
             uid,
             name=f"name-{uid}",
             info=uid.encode(),
@@ -54,6 +54,7 @@ class Scheduler:
             open_calls=open_calls,
             **({"draining": False} | more),
         )
+        return heard.stop
 
     async def lease(
         self, uid: str, capacity: int = 100, call: str | None = None, lane: str = "default/simulate"

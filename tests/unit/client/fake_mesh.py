@@ -14,8 +14,16 @@ from tallymesh.v1 import (
 )
 from tallymesh.v1 import (
     abacus_service_pb2_grpc,
+    dead_letter_service_pb2_grpc,
+    fleet_service_pb2_grpc,
     job_service_pb2_grpc,
     mesh_service_pb2_grpc,
+)
+from tallymesh.v1 import (
+    dead_letter_service_pb2 as letters,
+)
+from tallymesh.v1 import (
+    fleet_service_pb2 as fleet,
 )
 from tallymesh.v1 import (
     job_service_pb2 as services,
@@ -23,6 +31,7 @@ from tallymesh.v1 import (
 from tallymesh.v1 import (
     mesh_service_pb2 as meshes,
 )
+from tallymesh.v1.errors_pb2 import ERROR_REASON_CHUNK_FAILED, ErrorReason
 from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent, Keepalive, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, Result, Work
 from tallymesh_core.domain.errors import DomainError, NotFound
@@ -44,12 +53,14 @@ class Silence:
     """Says nothing until the client has had enough."""
 
 
-Act = JobEvent | abaci.Sum | Cut | Silence | DomainError
+Act = JobEvent | services.CollectJobsResponse | abaci.Sum | Cut | Silence | DomainError
 
 
 class FakeMesh(
     job_service_pb2_grpc.JobServiceServicer,
     abacus_service_pb2_grpc.AbacusServiceServicer,
+    dead_letter_service_pb2_grpc.DeadLetterServiceServicer,
+    fleet_service_pb2_grpc.FleetServiceServicer,
     mesh_service_pb2_grpc.MeshServiceServicer,
 ):
     """A server whose answers a test puts into its attributes.
@@ -72,11 +83,15 @@ class FakeMesh(
         self.job = running_job()
         self.listed: list[Job] = []
         self.chunks: list[Chunk] = []
+        self.groups: list[letters.DeadLetterGroup] = []
+        self.dead_letters: list[letters.DeadLetter] = []
         self.health = meshes.GetHealthResponse(status=meshes.GetHealthResponse.STATUS_HEALTHY)
         self.sums: dict[str, abaci.Sum] = {}
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
         abacus_service_pb2_grpc.add_AbacusServiceServicer_to_server(self, self._server)
+        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(self, self._server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(self, self._server)
         mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
@@ -97,6 +112,56 @@ class FakeMesh(
         self.job.abacus = request.job.abacus
         return self.job
 
+    def BatchCreateJobs(self, request: Any, context: Any) -> services.BatchCreateJobsResponse:
+        self._begin("BatchCreateJobs", request, context)
+        accepted = [
+            Job(name=f"jobs/{one.request_id}", work=one.job.work, state=Job.STATE_PENDING)
+            for one in request.requests
+        ]
+        return services.BatchCreateJobsResponse(jobs=accepted)
+
+    def BatchGetJobs(self, request: Any, context: Any) -> services.BatchGetJobsResponse:
+        self._begin("BatchGetJobs", request, context)
+        return services.BatchGetJobsResponse(jobs=[self.job])
+
+    def CollectJobs(self, request: Any, context: Any) -> Iterator[Any]:
+        self._begin("CollectJobs", request, context)
+        return self._play(context)
+
+    def ReplayJob(self, request: Any, context: Any) -> Job:
+        self._begin("ReplayJob", request, context)
+        self.job.state = Job.STATE_PENDING
+        self.job.epoch = request.epoch + 1
+        return self.job
+
+    def ListDeadLetterGroups(
+        self, request: Any, context: Any
+    ) -> letters.ListDeadLetterGroupsResponse:
+        self._begin("ListDeadLetterGroups", request, context)
+        page, token = self._page(self.groups, request)
+        return letters.ListDeadLetterGroupsResponse(groups=page, next_page_token=token)
+
+    def ListDeadLetters(self, request: Any, context: Any) -> letters.ListDeadLettersResponse:
+        self._begin("ListDeadLetters", request, context)
+        page, token = self._page(self.dead_letters, request)
+        return letters.ListDeadLettersResponse(dead_letters=page, next_page_token=token)
+
+    def ReplayDeadLetters(self, request: Any, context: Any) -> letters.ReplayDeadLettersResponse:
+        self._begin("ReplayDeadLetters", request, context)
+        return letters.ReplayDeadLettersResponse(replayed=3, skipped=1, jobs=[NAME])
+
+    def DeleteDeadLetters(self, request: Any, context: Any) -> letters.DeleteDeadLettersResponse:
+        self._begin("DeleteDeadLetters", request, context)
+        return letters.DeleteDeadLettersResponse(deleted=4)
+
+    def DrainWorker(self, request: Any, context: Any) -> fleet.DrainWorkerResponse:
+        self._begin("DrainWorker", request, context)
+        return fleet.DrainWorkerResponse(uids=["u1", "u2"])
+
+    def DeleteWorker(self, request: Any, context: Any) -> fleet.DeleteWorkerResponse:
+        self._begin("DeleteWorker", request, context)
+        return fleet.DeleteWorkerResponse(uids=["u1"])
+
     def GetJob(self, request: Any, context: Any) -> Job:
         self._begin("GetJob", request, context)
         if request.name != self.job.name:
@@ -116,6 +181,7 @@ class FakeMesh(
     def CancelJob(self, request: Any, context: Any) -> Job:
         self._begin("CancelJob", request, context)
         self.job.state = Job.STATE_CANCELLED
+        self.job.cancellation.request_time.FromMilliseconds(1_700_000_001_000)
         return self.job
 
     def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
@@ -245,10 +311,10 @@ def succeeded_job(**fields: Any) -> Job:
     return job
 
 
-def failed_job() -> Job:
+def failed_job(reason: ErrorReason.ValueType = ERROR_REASON_CHUNK_FAILED) -> Job:
     job = running_job()
     job.state = Job.STATE_FAILED
-    job.error.reason = 14  # type: ignore[assignment]  # CHUNK_FAILED
+    job.error.reason = reason
     job.error.message = "no such luck"
     job.error.chunk = 3
     job.error.worker = "worker-2"
@@ -271,6 +337,10 @@ def ended(job: Job) -> JobEvent:
 
 def delta(version: int, **fields: Any) -> JobEvent:
     return JobEvent(version=version, delta=JobDelta(**fields))
+
+
+def collected(*jobs: Job) -> services.CollectJobsResponse:
+    return services.CollectJobsResponse(jobs=jobs)
 
 
 def keepalive(version: int) -> JobEvent:

@@ -108,11 +108,11 @@ class RequestIdReused(DomainError):
     reason = "REQUEST_ID_REUSED"
     code = Code.ALREADY_EXISTS
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, field: str = "request_id") -> None:
         super().__init__(
-            f"request_id: {request_id!r} was used before with a different request",
-            field="request_id",
-            metadata={"field": "request_id", "value": request_id},
+            f"{field}: {request_id!r} was used before with a different request",
+            field=field,
+            metadata={"field": field, "value": request_id},
         )
 
 

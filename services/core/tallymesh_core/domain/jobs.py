@@ -231,6 +231,7 @@ class LiveWorker:
     """A worker that is alive: its description is opaque here."""
 
     uid: str
+    name: str
     info: bytes
     held: int
     seen_ms: int

@@ -26,7 +26,8 @@ class JobChanged:
     Attributes:
         ref: The job, as `<tenant>/<id>`.
         version: Its version after.
-        kind: What happened: ready, leased, progressed, committed, retrying, ended, posted.
+        kind: What happened: ready, leased, progressed, committed, retrying, failed (a chunk was
+            given up), ended, stopping (the workers of a cancelled job heard, or stopped), posted.
         extra: For `ready`, the lane that has chunks now and how many; for `ended`, the job's
             epoch, 1 if its total is to be posted to an abacus, else 0, and the uids of the workers
             that have to stop; separated by blanks.
@@ -71,7 +72,11 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
             continue
         for _, entries in answer or ():
             last = entries[-1][0]
-            yield [_changed(fields) for _, fields in entries]
+            yield [
+                _changed(line)
+                for _, fields in entries
+                for line in fields[b"news"].decode().split("\n")
+            ]
             if len(entries) == _BATCH:
                 # So far behind, some may have been trimmed unread.
                 yield Interrupted()
@@ -79,10 +84,6 @@ async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Int
             await asyncio.sleep(_LULL_SECONDS)
 
 
-def _changed(fields: dict[bytes, bytes]) -> JobChanged:
-    return JobChanged(
-        ref=fields[b"job"].decode(),
-        version=int(fields[b"version"]),
-        kind=fields[b"kind"].decode(),
-        extra=fields[b"extra"].decode(),
-    )
+def _changed(line: str) -> JobChanged:
+    ref, version, kind, extra = line.split(" ", 3)
+    return JobChanged(ref, int(version), kind, extra)

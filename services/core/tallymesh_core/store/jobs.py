@@ -1,15 +1,31 @@
-"""Jobs in the store: accept, read, list, cancel."""
+"""Jobs in the store: accept, read, list, cancel, replay, forget."""
 
 import asyncio
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Self
 
-from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, RequestIdReused
+import msgpack
+
+from tallymesh_core.domain.errors import (
+    BacklogFull,
+    JobEnded,
+    JobNotReplayable,
+    NotFound,
+    RequestIdReused,
+)
 from tallymesh_core.domain.ids import new_job_id, shard_of_job
-from tallymesh_core.domain.jobs import ChunkRecord, JobFailure, JobRecord, NewJob, Posting
+from tallymesh_core.domain.jobs import (
+    ChunkRecord,
+    JobFailure,
+    JobRecord,
+    NewJob,
+    Posting,
+    Replay,
+)
 from tallymesh_core.domain.states import ChunkState, JobState
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
@@ -17,8 +33,9 @@ from tallymesh_core.store.scripts import Script
 #: Seconds for which a request id is remembered.
 REQUEST_ID_SECONDS = 24 * 3600
 
-_SUBMIT, _SNAPSHOT, _CANCEL, _POSTED = (
-    Script.load(name) for name in ("submit", "snapshot", "cancel", "posted")
+_SUBMIT, _SNAPSHOT, _CANCEL, _REPLAY, _TIME_OUT, _EXPIRE, _POSTED = (
+    Script.load(name)
+    for name in ("submit", "snapshot", "cancel", "replay", "time_out", "expire", "posted")
 )
 # A chunk's record; commit.lua writes it.
 _RECORD = struct.Struct("<HBBIII")
@@ -30,6 +47,11 @@ _LIST_BATCH = 200
 _SKEW_MS = 60_000
 #: Most ids looked at for one page, so that a rare filter cannot make a call slow.
 _LIST_SCAN = 5000
+#: Jobs looked at in one go by what runs from time to time.
+_BATCH = 200
+#: A job that has to stay beyond its time is looked at again after so long.
+_POSTPONE_MS = 60_000
+_NEW_FIELDS = tuple(field.name for field in fields(NewJob))
 
 
 class _Submitted(IntEnum):
@@ -46,6 +68,71 @@ class _Cancelled(IntEnum):
     MISSING = 2
 
 
+class _Replayed(IntEnum):
+    DONE = 0
+    REPEATED = 1
+    MISSING = 2
+    NOT_FAILED = 3
+    SPOILT = 4
+    FULL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job to be accepted, and what makes that safe to repeat.
+
+    Attributes:
+        job: The job.
+        request_id: Makes the submission safe to repeat, if given.
+        request_hash: Tells requests apart that carry the same id.
+        field: The field that the id was given in, for the error.
+    """
+
+    job: NewJob
+    request_id: str = ""
+    request_hash: str = ""
+    field: str = "request_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """What a chunk died of, as letter.lua writes it.
+
+    Attributes:
+        group: Id of its kind of error.
+        failed_ms: When it was given up.
+        failed: How many attempts failed.
+        lost: How often its worker was lost.
+        before: How many attempts there were before its last replay.
+        epoch: The job's epoch then.
+        failure: What it died of.
+    """
+
+    group: str
+    failed_ms: int
+    failed: int
+    lost: int
+    before: int
+    epoch: int
+    failure: JobFailure
+
+    @classmethod
+    def read(cls, facts: bytes, chunk: int) -> Self:
+        """Reads what is kept of a chunk."""
+        group, ms, failed, lost, before, epoch, reason, worker, message = facts.decode().split(
+            " ", 8
+        )
+        return cls(
+            group,
+            int(ms),
+            int(failed),
+            int(lost),
+            int(before),
+            int(epoch),
+            JobFailure(reason, message, chunk, "" if worker == "-" else worker),
+        )
+
+
 class JobStore:
     """The jobs of a mesh."""
 
@@ -60,8 +147,8 @@ class JobStore:
 
         Args:
             job: The job.
-            request_id: Makes the call safe to repeat, if given.
-            request_hash: Tells requests apart that carry the same id.
+            request_id: As of a Submission.
+            request_hash: As of a Submission.
 
         Returns:
             The job as accepted; the first job as it stands now, if the request is a repeat.
@@ -70,46 +157,68 @@ class JobStore:
             RequestIdReused: The id was used with another request.
             BacklogFull: The tenant has too many unfinished jobs on the queue's shard.
         """
-        shard = self._store.shard_of(job.tenant, job.queue)
-        kept: dict[str, str | bytes | int] = {
-            "queue": job.queue,
-            "kernel": job.kernel,
-            "work": job.work,
-            "n": job.chunk_count,
-            "additive": int(job.additive),
-            "priority": job.priority,
-            "max_attempts": job.max_attempts,
-            "abacus": job.abacus,
-            "labels": json.dumps(job.labels),
-            "initiated_by": job.initiated_by,
-        }
-        code, raw_id, now_ms = await self._store.run(
+        return (await self.submit_all([Submission(job, request_id, request_hash)]))[0]
+
+    async def submit_all(self, submissions: Sequence[Submission]) -> list[JobRecord]:
+        """Accepts jobs of one tenant: those of one shard together, or none of them.
+
+        Returns:
+            The jobs in order, each as `submit` does.
+
+        Raises:
+            RequestIdReused: An id was used with another request.
+            BacklogFull: The tenant has too many unfinished jobs on a queue's shard.
+        """
+        records: list[JobRecord | None] = [None] * len(submissions)
+        by_shard: dict[int, list[int]] = {}
+        for at, one in enumerate(submissions):
+            shard = self._store.shard_of(one.job.tenant, one.job.queue)
+            by_shard.setdefault(shard, []).append(at)
+        for shard, places in by_shard.items():
+            some = [submissions[at] for at in places]
+            for at, record in zip(places, await self._submit_to(shard, some), strict=True):
+                records[at] = record
+        return [record for record in records if record]
+
+    async def _submit_to(self, shard: int, submissions: Sequence[Submission]) -> list[JobRecord]:
+        tenant = submissions[0].job.tenant
+        ids = [new_job_id(shard) for _ in submissions]
+        now_ms, *answer = await self._store.run(
             _SUBMIT,
             shard,
-            job.tenant,
-            new_job_id(shard),
-            request_id,
-            request_hash or "-",
+            tenant,
             REQUEST_ID_SECONDS,
             self._backlog_limit,
-            *(part for pair in kept.items() for part in pair),
+            msgpack.packb(
+                [
+                    (job_id, one.request_id, one.request_hash or "-", _kept(one.job))
+                    for job_id, one in zip(ids, submissions, strict=True)
+                ],
+                use_bin_type=False,
+            ),
         )
-        match _Submitted(code):
-            case _Submitted.REUSED:
-                raise RequestIdReused(request_id)
-            case _Submitted.FULL:
-                raise BacklogFull(
-                    f"tenant {job.tenant} has {self._backlog_limit:,} unfinished jobs, as many as "
-                    "it may",
-                    metadata={"bound": str(self._backlog_limit)},
-                    retry_after=5.0,
-                )
-            case _Submitted.REPEATED:
-                return await self.get(job.tenant, raw_id.decode())
-            case _Submitted.TAKEN:
-                return await self.submit(job, request_id=request_id, request_hash=request_hash)
-            case _Submitted.ACCEPTED:
-                return _accepted(job, raw_id.decode(), now_ms)
+        codes, given = answer[::2], answer[1::2]
+        if _Submitted.TAKEN in codes:
+            return await self._submit_to(shard, submissions)
+        if _Submitted.REUSED in codes:
+            at = codes.index(_Submitted.REUSED)
+            raise RequestIdReused(submissions[at].request_id, submissions[at].field)
+        if _Submitted.FULL in codes:
+            raise self._backlog_full(tenant)
+        records = []
+        for code, job_id, one in zip(codes, given, submissions, strict=True):
+            if code == _Submitted.REPEATED and job_id.decode() not in ids:
+                records.append(await self.get(tenant, job_id.decode()))
+            else:
+                records.append(_accepted(one.job, job_id.decode(), now_ms))
+        return records
+
+    def _backlog_full(self, tenant: str) -> BacklogFull:
+        return BacklogFull(
+            f"tenant {tenant} has {self._backlog_limit:,} unfinished jobs, as many as it may",
+            metadata={"bound": str(self._backlog_limit)},
+            retry_after=5.0,
+        )
 
     async def get(self, tenant: str, job_id: str, *, chunk_map: bool = True) -> JobRecord:
         """Reads a job as it stands now.
@@ -140,16 +249,30 @@ class JobStore:
             per_cell=raw[7],
             cells=raw[8],
             now_ms=raw[9],
+            dead=raw[10],
+            replays=tuple(map(_replay, raw[11])),
         )
 
-    async def work_of(self, ref: str) -> tuple[bytes, int]:
-        """Returns what a job computes and into how many chunks it is cut."""
+    async def get_all(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord]:
+        """Reads jobs as they stand now, without chunk maps.
+
+        Raises:
+            NotFound: One of them does not exist.
+        """
+        return await asyncio.gather(
+            *(self.get(tenant, job_id, chunk_map=False) for job_id in job_ids)
+        )
+
+    async def work_of(self, ref: str) -> tuple[bytes, int, int]:
+        """Returns what a job computes, into how many chunks it is cut, and their timeout in ms."""
         tenant, _, job_id = ref.partition("/")
         async with self._store.at(self._shard(job_id)) as client:
-            work, count = await client.hmget(self._key(tenant, job_id, "job"), ["work", "n"])
+            work, count, timeout = await client.hmget(
+                self._key(tenant, job_id, "job"), ["work", "n", "chunk_timeout"]
+            )
         if work is None:
             raise NotFound(f"jobs/{job_id}")
-        return work, int(count)
+        return work, int(count), int(timeout)
 
     async def partials_of(self, ref: str) -> list[bytes]:
         """Returns the partial results of a job's chunks in order of index."""
@@ -171,6 +294,56 @@ class JobStore:
                 raise NotFound(f"jobs/{job_id}")
             case _Cancelled.ENDED:
                 raise JobEnded(f"jobs/{job_id}", state.decode())
+
+    async def replay(self, tenant: str, job_id: str, *, epoch: int = 0) -> int:
+        """Lets a failed job run again, in a new epoch; returns how many chunks it revived.
+
+        Args:
+            tenant: Whose job.
+            job_id: Which job.
+            epoch: The epoch that has failed, so that a repeat does nothing; 0 for whichever it is.
+
+        Raises:
+            NotFound: There is no such job.
+            JobNotReplayable: It has not failed, or no further attempt can mend it.
+            BacklogFull: The tenant has too many unfinished jobs on the queue's shard.
+        """
+        code, raw_state, revived = await self._store.run(
+            _REPLAY, self._shard(job_id), f"{tenant}/{job_id}", epoch, self._backlog_limit
+        )
+        name, state = f"jobs/{job_id}", raw_state.decode()
+        match _Replayed(code):
+            case _Replayed.MISSING:
+                raise NotFound(name)
+            case _Replayed.NOT_FAILED:
+                raise JobNotReplayable(name, state, f"it is {state.lower()}, not failed")
+            case _Replayed.SPOILT:
+                raise JobNotReplayable(name, state, "its results left their bounds")
+            case _Replayed.FULL:
+                raise self._backlog_full(tenant)
+        return int(revived)
+
+    async def time_out(self) -> float | None:
+        """Fails the jobs whose time is over.
+
+        Returns:
+            Seconds until the next such time, or None.
+        """
+        waits = await asyncio.gather(
+            *(self._store.run(_TIME_OUT, shard, _BATCH) for shard in range(self._store.shards))
+        )
+        known = [wait for wait in waits if wait >= 0]
+        return min(known) / 1000 if known else None
+
+    async def expire(self) -> bool:
+        """Forgets jobs that were kept long enough; tells whether there may be more."""
+        due = await asyncio.gather(
+            *(
+                self._store.run(_EXPIRE, shard, _BATCH, _POSTPONE_MS)
+                for shard in range(self._store.shards)
+            )
+        )
+        return _BATCH in due
 
     async def list_page(
         self,
@@ -229,7 +402,7 @@ class JobStore:
         size = _RECORD.size
         keys = {
             kind: self._key(tenant, job_id, kind)
-            for kind in ("job", "records", "leases", "later", "index", "bits")
+            for kind in ("job", "records", "leases", "later", "index", "bits", "dead")
         }
         async with self._store.at(shard) as client:
             pipe = client.pipeline(transaction=True)
@@ -239,7 +412,8 @@ class JobStore:
             pipe.hgetall(keys["leases"])
             pipe.zrange(keys["later"], 0, -1)
             pipe.hgetall(keys["index"])
-            (count, created), records, bits, leases, later, index = await pipe.execute()
+            pipe.hgetall(keys["dead"])
+            (count, created), records, bits, leases, later, index, dead = await pipe.execute()
         if count is None:
             raise NotFound(f"jobs/{job_id}")
         names = {int(number): name.decode() for name, number in index.items()}
@@ -261,6 +435,17 @@ class JobStore:
                         worker=workers.get(uid, ""),
                         attempt=int(attempt),
                         leased_ms=int(leased),
+                    )
+                )
+            elif facts := dead.get(str(chunk).encode()):
+                died = Died.read(facts, chunk)
+                chunks.append(
+                    ChunkRecord(
+                        chunk,
+                        ChunkState.FAILED,
+                        worker=died.failure.worker,
+                        attempt=died.before + died.failed + died.lost,
+                        failure=died.failure,
                     )
                 )
             else:
@@ -342,7 +527,7 @@ def _accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
     per_cell, cells = _empty_map(job.chunk_count)
     return JobRecord(
         id=job_id,
-        **{field.name: getattr(job, field.name) for field in fields(NewJob)},
+        **{name: getattr(job, name) for name in _NEW_FIELDS},
         state=JobState.PENDING,
         version=1,
         epoch=1,
@@ -352,6 +537,7 @@ def _accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
         created_ms=now_ms,
         started_ms=0,
         ended_ms=0,
+        expires_ms=0,
         refused=0,
         failed=0,
         lost=0,
@@ -410,6 +596,10 @@ def _record(tenant: str, job_id: str, kept: dict[str, bytes], **live: object) ->
         abacus=text("abacus"),
         labels=json.loads(kept["labels"]),
         initiated_by=text("initiated_by"),
+        tolerate_failures=number("tolerate"),
+        chunk_timeout_ms=number("chunk_timeout"),
+        timeout_ms=number("timeout"),
+        ttl_ms=number("ttl"),
         state=state,
         version=number("version"),
         epoch=number("epoch"),
@@ -418,7 +608,11 @@ def _record(tenant: str, job_id: str, kept: dict[str, bytes], **live: object) ->
         result=kept.get("result", b""),
         created_ms=number("created"),
         started_ms=number("started"),
+        counted_ms=number("counted"),
         ended_ms=number("ended"),
+        acknowledged_ms=number("acknowledged"),
+        stopped_ms=number("stopped"),
+        expires_ms=number("expires"),
         refused=number("refused"),
         failed=number("failed"),
         lost=number("lost"),
@@ -429,8 +623,34 @@ def _record(tenant: str, job_id: str, kept: dict[str, bytes], **live: object) ->
     )
 
 
+def _kept(job: NewJob) -> tuple[str | bytes | int, ...]:
+    """Returns a job's fields as the store keeps them, each followed by its value."""
+    return (
+        *("queue", job.queue),
+        *("kernel", job.kernel),
+        *("work", job.work),
+        *("n", job.chunk_count),
+        *("additive", int(job.additive)),
+        *("priority", job.priority),
+        *("max_attempts", job.max_attempts),
+        *("abacus", job.abacus),
+        *("labels", json.dumps(job.labels)),
+        *("initiated_by", job.initiated_by),
+        *("tolerate", job.tolerate_failures),
+        *("chunk_timeout", job.chunk_timeout_ms),
+        *("timeout", job.timeout_ms),
+        *("ttl", job.ttl_ms),
+    )
+
+
+def _replay(raw: bytes) -> Replay:
+    ms, epoch, chunks, reason, chunk, worker, message = raw.decode().split(" ", 6)
+    failure = JobFailure(reason, message, int(chunk), "" if worker == "-" else worker)
+    return Replay(int(ms), int(epoch), int(chunks), failure)
+
+
 def _done_chunk(index: int, packed: bytes, created: int, names: Mapping[int, str]) -> ChunkRecord:
-    worker, attempt, _, leased, started, committed = _RECORD.unpack(packed)
+    worker, attempt, refused, leased, started, committed = _RECORD.unpack(packed)
     return ChunkRecord(
         index,
         ChunkState.DONE,
@@ -439,4 +659,5 @@ def _done_chunk(index: int, packed: bytes, created: int, names: Mapping[int, str
         leased_ms=None if leased == _UNKNOWN else created + leased,
         started_ms=created + started,
         committed_ms=created + committed,
+        refused=refused,
     )

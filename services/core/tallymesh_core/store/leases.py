@@ -1,7 +1,7 @@
 """Leases of chunks: who computes what, and what came of it."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,15 +32,28 @@ QUANTUM_SECONDS = 0.05
 #: Time before a chunk is tried again: doubled with each attempt, spread by half either way.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 30.0
 
-_BEAT, _LEASE, _COMMIT, _RETURN, _FAIL, _PROMOTE, _REAP, _LEAVE = (
+_BEAT, _LEASE, _COMMIT, _RETURN, _FAIL, _PROMOTE, _REAP, _DRAIN, _LEAVE = (
     Script.load(name)
-    for name in ("beat", "lease", "commit", "return", "fail", "promote", "reap", "leave")
+    for name in ("beat", "lease", "commit", "return", "fail", "promote", "reap", "drain", "leave")
 )
 #: Whole numbers up to here are exact in Lua.
 _EXACT = 1 << 53
 _PROMOTE_BATCH = 1000
 
 _Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a worker is to know when it has been heard.
+
+    Attributes:
+        stop: What it says it holds and does not.
+        drain: It is to leave.
+    """
+
+    stop: list[ChunkSpan]
+    drain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,8 @@ class LeaseStore:
         held: Sequence[ChunkSpan],
         open_calls: Sequence[str],
         progress: Sequence[tuple[ChunkSpan, float]] = (),
-    ) -> list[ChunkSpan]:
+        stopping: Collection[str] = (),
+    ) -> Heard:
         """Notes that a worker lives, and puts right what it holds.
 
         Args:
@@ -95,18 +109,17 @@ class LeaseStore:
             held: What it says it holds.
             open_calls: Its calls that have no answer yet; what those were given is left alone.
             progress: Parts done of running chunks.
-
-        Returns:
-            What it says it holds and does not.
+            stopping: Refs of jobs of which it was told to stop chunks, and computes some still.
         """
         by_shard = self._by_shard(held, lambda span: span)
         moved = self._by_shard(progress, lambda pair: pair[0])
-        calls = _packb(list(open_calls))
+        calls, stops = _packb(list(open_calls)), _packb(list(stopping))
         stop: list[ChunkSpan] = []
+        is_to_drain = False
         for shard in range(self._store.shards):
             spans = [_pack(span) for span in by_shard.get(shard, ())]
             fractions = [(span.ref, span.first, part) for span, part in moved.get(shard, ())]
-            answer = await self._store.run(
+            drain, lost = await self._store.run(
                 _BEAT,
                 shard,
                 uid,
@@ -119,9 +132,11 @@ class LeaseStore:
                 _packb(fractions),
                 name,
                 self._transit_ms,
+                stops,
             )
-            stop += (_span(raw) for raw in answer)
-        return stop
+            stop += (_span(raw) for raw in lost)
+            is_to_drain |= bool(drain)
+        return Heard(stop, is_to_drain)
 
     async def lease(
         self, uid: str, call_id: str, capacity: int, lanes: Sequence[str]
@@ -162,6 +177,8 @@ class LeaseStore:
                         one.partials is not None and one.partials,
                         one.result is not None and one.result,
                         one.micros or False,
+                        one.age_micros,
+                        one.elapsed_micros,
                     )
                     for one in batch
                 ]
@@ -225,6 +242,18 @@ class LeaseStore:
             gone += (uid.decode() for uid in uids)
         return sorted(set(gone))
 
+    async def give_up(self, uids: Sequence[str]) -> None:
+        """Gives the chunks of workers to others at once, silent or not."""
+        for shard in range(self._store.shards):
+            await self._store.run(
+                _REAP, shard, self._alive_ms, round(OUTAGE_SECONDS * 1000), LOSS_BUDGET, *uids
+            )
+
+    async def drain(self, uids: Sequence[str]) -> None:
+        """Asks workers to leave: their next beat tells them so."""
+        for shard in range(self._store.shards):
+            await self._store.run(_DRAIN, shard, *uids)
+
     async def leave(self, uid: str) -> bool:
         """Forgets a worker that is leaving, once it holds nothing; tells whether it did."""
         left = [
@@ -239,7 +268,7 @@ class LeaseStore:
         async with self._store.at(0) as client:
             uids = [uid.decode() for uid in await client.zrange(f"{prefix}owners", 0, -1)]
             kept = [
-                await client.hmget(f"{prefix}owner:{uid}", ["info", "seen", "draining"])
+                await client.hmget(f"{prefix}owner:{uid}", ["info", "seen", "draining", "name"])
                 for uid in uids
             ]
         held = dict.fromkeys(uids, 0)
@@ -248,8 +277,8 @@ class LeaseStore:
                 for uid in uids:
                     held[uid] += await client.scard(f"{self._store.prefix(shard)}held:{uid}")
         return [
-            LiveWorker(uid, info, held[uid], int(seen or 0), draining == b"1")
-            for uid, (info, seen, draining) in zip(uids, kept, strict=True)
+            LiveWorker(uid, name.decode(), info, held[uid], int(seen or 0), draining == b"1")
+            for uid, (info, seen, draining, name) in zip(uids, kept, strict=True)
             if info is not None
         ]
 

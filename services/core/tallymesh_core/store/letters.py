@@ -1,0 +1,332 @@
+"""Dead letters in the store: chunks given up, by the kind of error that they died of."""
+
+from collections.abc import Iterable
+from enum import Enum
+from itertools import groupby
+from typing import NamedTuple
+
+from tallymesh_core.domain.errors import JobNotReplayable, NotFound
+from tallymesh_core.domain.ids import shard_of_job
+from tallymesh_core.domain.jobs import DeadLetter, DeadLetterFilter, DeadLetterGroup
+from tallymesh_core.domain.states import JobState
+from tallymesh_core.store.connection import Store
+from tallymesh_core.store.jobs import Died, JobStore
+from tallymesh_core.store.scripts import Script
+
+_REVIVE, _FORGET = Script.load("revive"), Script.load("forget_letter")
+#: Letters looked at in one go.
+_BATCH = 1000
+
+
+class _Place(NamedTuple):
+    """Where a letter stands; the newest is the greatest."""
+
+    failed_ms: int
+    job_id: str
+    chunk: int
+
+
+class Replayed(NamedTuple):
+    """What became of a replay: letters that run again, those that stay, and the jobs that run."""
+
+    replayed: int
+    skipped: int
+    jobs: tuple[str, ...]
+
+
+class _Fate(Enum):
+    """What a replay would do with the letters of a job."""
+
+    REPLAY = "replay"
+    REVIVE = "revive"
+    SKIP = "skip"
+
+
+class LetterStore:
+    """The dead letters of a mesh."""
+
+    def __init__(self, store: Store, jobs: JobStore) -> None:
+        self._store = store
+        self._jobs = jobs
+
+    async def groups(
+        self, tenant: str, *, before: str, limit: int
+    ) -> tuple[list[DeadLetterGroup], str]:
+        """Lists kinds of error, the one seen last first.
+
+        Args:
+            tenant: Whose letters.
+            before: The cursor that the page before ended with; "" for the first page.
+            limit: Most groups to return.
+
+        Returns:
+            The groups, and the cursor to go on from, or "" when there are no more.
+        """
+        found: dict[str, DeadLetterGroup] = {}
+        for shard in range(self._store.shards):
+            for group in await self._groups_of(shard, tenant):
+                known = found.get(group.id)
+                found[group.id] = _joined(known, group) if known else group
+        ordered = sorted(found.values(), key=lambda group: (group.last_ms, group.id), reverse=True)
+        if before:
+            ms, _, name = before.partition(":")
+            ordered = [group for group in ordered if (group.last_ms, group.id) < (int(ms), name)]
+        page = ordered[:limit]
+        cursor = f"{page[-1].last_ms}:{page[-1].id}" if len(ordered) > limit else ""
+        return page, cursor
+
+    async def page(
+        self, tenant: str, wanted: DeadLetterFilter, *, before: str, limit: int
+    ) -> tuple[list[DeadLetter], str]:
+        """Lists letters, the newest first; arguments and answer as for `groups`."""
+        bound = None
+        if before:
+            ms, job_id, chunk = before.split(":")
+            bound = _Place(int(ms), job_id, int(chunk))
+        letters: list[DeadLetter] = []
+        while True:
+            places = await self._places(tenant, wanted, bound, limit + 1 - len(letters))
+            # One that was found may be gone by now.
+            letters += [letter for place in places if (letter := await self._read(tenant, place))]
+            if len(letters) > limit:
+                last = letters[limit - 1]
+                return letters[:limit], f"{last.failed_ms}:{last.job_id}:{last.chunk}"
+            if not places:
+                return letters, ""
+            bound = places[-1]
+
+    async def replay(
+        self, tenant: str, wanted: DeadLetterFilter, *, only_count: bool = False
+    ) -> Replayed:
+        """Runs letters again: a failed job is replayed whole, a running one goes on with them.
+
+        Raises:
+            BacklogFull: The tenant has too many unfinished jobs; some may run again already.
+        """
+        replayed = skipped = 0
+        jobs: dict[str, None] = {}
+        bound: _Place | None = None
+        while places := await self._places(tenant, wanted, bound, _BATCH):
+            bound = places[-1]
+            by_job = sorted(places, key=lambda place: place.job_id)
+            for job_id, group in groupby(by_job, key=lambda place: place.job_id):
+                chunks = [place.chunk for place in group]
+                count = await self._replay_job(tenant, job_id, chunks, only_count=only_count)
+                if count:
+                    replayed += count
+                    jobs[job_id] = None
+                else:
+                    skipped += len(chunks)
+        return Replayed(replayed, skipped, tuple(jobs))
+
+    async def delete(
+        self, tenant: str, wanted: DeadLetterFilter, *, only_count: bool = False
+    ) -> int:
+        """Forgets letters; returns how many."""
+        deleted = 0
+        bound: _Place | None = None
+        while places := await self._places(tenant, wanted, bound, _BATCH):
+            bound = places[-1]
+            if only_count:
+                deleted += len(places)
+                continue
+            by_job = sorted(places, key=lambda place: place.job_id)
+            for job_id, group in groupby(by_job, key=lambda place: place.job_id):
+                chunks = [place.chunk for place in group]
+                deleted += await self._store.run(
+                    _FORGET, shard_of_job(job_id) or 0, f"{tenant}/{job_id}", *chunks
+                )
+        return deleted
+
+    async def _replay_job(
+        self, tenant: str, job_id: str, chunks: list[int], *, only_count: bool
+    ) -> int:
+        """Runs letters of a job again; returns how many do, or would."""
+        try:
+            fate = await self._fate(tenant, job_id)
+            if fate is _Fate.SKIP:
+                return 0
+            if only_count:
+                return len(chunks)
+            if fate is _Fate.REPLAY:
+                return await self._jobs.replay(tenant, job_id)
+        except (JobNotReplayable, NotFound):
+            return 0
+        return int(
+            await self._store.run(_REVIVE, shard_of_job(job_id) or 0, f"{tenant}/{job_id}", *chunks)
+        )
+
+    async def _fate(self, tenant: str, job_id: str) -> _Fate:
+        shard = shard_of_job(job_id) or 0
+        async with self._store.at(shard) as client:
+            state = await client.hget(f"{self._store.prefix(shard)}job:{tenant}/{job_id}", "state")
+        match state and state.decode():
+            case JobState.FAILED:
+                return _Fate.REPLAY
+            case JobState.PENDING | JobState.RUNNING:
+                return _Fate.REVIVE
+        return _Fate.SKIP
+
+    async def _groups_of(self, shard: int, tenant: str) -> list[DeadLetterGroup]:
+        prefix = self._store.prefix(shard)
+        async with self._store.at(shard) as client:
+            ids = [raw.decode() for raw in await client.zrange(f"{prefix}groups:{tenant}", 0, -1)]
+            pipe = client.pipeline(transaction=True)
+            for group in ids:
+                letters = f"{prefix}letters:{tenant}/{group}"
+                pipe.hmget(f"{prefix}group:{tenant}/{group}", ["kernel", "reason", "message"])
+                pipe.zcard(letters)
+                pipe.zrange(letters, 0, 0, withscores=True)
+                pipe.zrange(letters, -1, -1, withscores=True)
+            answers = await pipe.execute()
+        found = []
+        for at, group in enumerate(ids):
+            (kernel, reason, message), count, first, last = answers[4 * at : 4 * at + 4]
+            if count and kernel is not None:
+                found.append(
+                    DeadLetterGroup(
+                        id=group,
+                        kernel=kernel.decode(),
+                        reason=reason.decode(),
+                        message=message.decode(),
+                        count=count,
+                        first_ms=int(first[0][1]),
+                        last_ms=int(last[0][1]),
+                    )
+                )
+        return found
+
+    async def _places(
+        self, tenant: str, wanted: DeadLetterFilter, bound: _Place | None, limit: int
+    ) -> list[_Place]:
+        """Finds the newest letters before `bound`."""
+        if wanted.job_id or wanted.chunks:
+            found = await self._places_in_jobs(tenant, wanted, bound)
+        else:
+            found = []
+            for shard in range(self._store.shards):
+                for group in await self._groups_of(shard, tenant):
+                    if _is_of(group.id, group.kernel, group.reason, wanted):
+                        key = f"{self._store.prefix(shard)}letters:{tenant}/{group.id}"
+                        found += await self._places_in_group(shard, key, wanted, bound, limit)
+        return sorted(found, reverse=True)[:limit]
+
+    async def _places_in_group(
+        self, shard: int, key: str, wanted: DeadLetterFilter, bound: _Place | None, limit: int
+    ) -> list[_Place]:
+        highest = "+inf" if wanted.until_ms is None else f"({wanted.until_ms}"
+        if bound and (wanted.until_ms is None or bound.failed_ms < wanted.until_ms):
+            highest = str(bound.failed_ms)
+        lowest = "-inf" if wanted.from_ms is None else str(wanted.from_ms)
+        found: list[_Place] = []
+        offset = 0
+        while True:
+            async with self._store.at(shard) as client:
+                batch = await client.zrevrangebyscore(
+                    key, highest, lowest, start=offset, num=_BATCH, withscores=True
+                )
+            offset += len(batch)
+            for member, ms in batch:
+                job_id, chunk = member.decode().split(" ")
+                place = _Place(int(ms), job_id, int(chunk))
+                if bound is None or place < bound:
+                    found.append(place)
+            # Those of one moment come in an order of their own, so all of them are needed.
+            is_settled = len(found) >= limit and found[-1].failed_ms < found[limit - 1].failed_ms
+            if len(batch) < _BATCH or is_settled:
+                return found
+
+    async def _places_in_jobs(
+        self, tenant: str, wanted: DeadLetterFilter, bound: _Place | None
+    ) -> list[_Place]:
+        chunks: dict[str, set[int] | None] = {}
+        for job_id, chunk in wanted.chunks:
+            named = chunks.setdefault(job_id, set())
+            if named is not None:
+                named.add(chunk)
+        if wanted.job_id:
+            chunks = {wanted.job_id: chunks.get(wanted.job_id) if wanted.chunks else None}
+            if wanted.chunks and chunks[wanted.job_id] is None:
+                return []
+        found = []
+        for job_id, named in chunks.items():
+            shard = shard_of_job(job_id)
+            if shard is None or shard >= self._store.shards:
+                continue
+            for letter in await self._letters_of(shard, tenant, job_id, named):
+                place = _Place(letter.failed_ms, letter.job_id, letter.chunk)
+                is_wanted = (
+                    _is_of(letter.group, letter.kernel, letter.failure.reason, wanted)
+                    and (wanted.from_ms is None or letter.failed_ms >= wanted.from_ms)
+                    and (wanted.until_ms is None or letter.failed_ms < wanted.until_ms)
+                )
+                if is_wanted and (bound is None or place < bound):
+                    found.append(place)
+        return found
+
+    async def _read(self, tenant: str, place: _Place) -> DeadLetter | None:
+        shard = shard_of_job(place.job_id) or 0
+        letters = await self._letters_of(shard, tenant, place.job_id, {place.chunk})
+        return letters[0] if letters else None
+
+    async def _letters_of(
+        self, shard: int, tenant: str, job_id: str, chunks: Iterable[int] | None
+    ) -> list[DeadLetter]:
+        """Reads the letters of a job: those of some chunks, or all."""
+        prefix, ref = self._store.prefix(shard), f"{tenant}/{job_id}"
+        async with self._store.at(shard) as client:
+            if chunks is None:
+                dead = await client.hgetall(f"{prefix}dead:{ref}")
+            else:
+                asked = [str(chunk).encode() for chunk in chunks]
+                facts = await client.hmget(f"{prefix}dead:{ref}", asked)
+                dead = {chunk: one for chunk, one in zip(asked, facts, strict=True) if one}
+            if not dead:
+                return []
+            died = {chunk: Died.read(facts, int(chunk)) for chunk, facts in dead.items()}
+            pipe = client.pipeline(transaction=True)
+            pipe.hmget(f"{prefix}job:{ref}", ["kernel", "queue"])
+            pipe.hmget(f"{prefix}replayed:{ref}", list(dead))
+            for chunk, one in died.items():
+                pipe.zscore(f"{prefix}letters:{tenant}/{one.group}", f"{job_id} {chunk.decode()}")
+            (kernel, queue), replays, *scores = await pipe.execute()
+        return [
+            DeadLetter(
+                job_id=job_id,
+                chunk=int(chunk),
+                group=one.group,
+                kernel=kernel.decode(),
+                queue=queue.decode(),
+                failure=one.failure,
+                failed=one.failed,
+                lost=one.lost,
+                failed_ms=one.failed_ms,
+                replays=int(times or 0),
+                epoch=one.epoch,
+            )
+            for (chunk, one), times, score in zip(died.items(), replays, scores, strict=True)
+            # Without its place in the group it was deleted.
+            if score is not None and kernel is not None
+        ]
+
+
+def _is_of(group: str, kernel: str, reason: str, wanted: DeadLetterFilter) -> bool:
+    return (
+        wanted.group in ("", group)
+        and wanted.kernel in ("", kernel)
+        and wanted.reason in ("", reason)
+    )
+
+
+def _joined(one: DeadLetterGroup, other: DeadLetterGroup) -> DeadLetterGroup:
+    """Joins what two shards know of a kind of error."""
+    newest = max(one, other, key=lambda group: group.last_ms)
+    return DeadLetterGroup(
+        id=one.id,
+        kernel=one.kernel,
+        reason=one.reason,
+        message=newest.message,
+        count=one.count + other.count,
+        first_ms=min(one.first_ms, other.first_ms),
+        last_ms=newest.last_ms,
+    )
