@@ -10,6 +10,7 @@ import pytest
 from tests.harness.local_mesh import LocalMesh, start_mesh
 from tests.harness.processes import Processes
 from tests.harness.valkey import ValkeyServer
+from tests.harness.valkey_cluster import ValkeyCluster
 
 #: How much of what a mesh said is shown beside a failure.
 _SHOWN_CHARACTERS = 8_000
@@ -67,6 +68,21 @@ def store_url(valkey_server: ValkeyServer) -> str:
     """The URL of the shared server, emptied for this test."""
     valkey_server.execute("FLUSHALL")
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[ValkeyCluster]:
+    """The cluster that tests share; one that kills takes one of its own."""
+    with closing(ValkeyCluster()) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(valkey_cluster: ValkeyCluster) -> str:
+    """The URL of the shared cluster, emptied for this test."""
+    valkey_cluster.flush()
+    return valkey_cluster.url
 
 
 @pytest.fixture

@@ -34,7 +34,13 @@ class ValkeyServer:
     """One server with a data folder of its own, which `restart()` keeps and `close()` removes."""
 
     def __init__(
-        self, *, appendonly: bool = False, fsync: bool = False, options: Sequence[str] = ()
+        self,
+        *,
+        appendonly: bool = False,
+        fsync: bool = False,
+        options: Sequence[str] = (),
+        port: int = 0,
+        program: Path | None = None,
     ) -> None:
         """Prepares a server, without starting it.
 
@@ -42,13 +48,17 @@ class ValkeyServer:
             appendonly: Keep an append-only file, so that data survives kill and restart.
             fsync: With appendonly, sync it on every write (the `fsync` durability).
             options: More command line options, such as `["--maxmemory", "64mb"]`.
+            port: Listen on this port of 127.0.0.1 too, besides the unix socket.
+            program: The server's program, if it is to be a certain one.
         """
         # A unix socket's path may have some 100 bytes: pytest's own folders are too deep.
         self.directory = Path(tempfile.mkdtemp(prefix="tm-valkey-"))
         self.socket = self.directory / "valkey.sock"
         self.url = f"unix://{self.socket}"
+        self._program = program
         self._options = (
-            *("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+            *("--port", str(port), "--bind", "127.0.0.1"),
+            *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
             *("--dir", str(self.directory), "--save", ""),
             *("--appendonly", "yes" if appendonly or fsync else "no"),
             *("--appendfsync", "always" if fsync else "everysec"),
@@ -68,7 +78,7 @@ class ValkeyServer:
         """Starts the server and returns once it answers PING, its data loaded."""
         self._release()
         self.socket.unlink(missing_ok=True)
-        self._process = Process([find_server(), *self._options])
+        self._process = Process([self._program or find_server(), *self._options])
         eventually_sync(self._ready, interval=0.005, message="valkey-server answering PING")
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The abaci of the shared server."""
+"""The abaci of each kind of store."""
 
 from collections.abc import AsyncIterator
 
@@ -6,11 +6,12 @@ import pytest_asyncio
 
 from tallymesh_core.store.abaci import Abaci
 from tallymesh_core.store.connection import Store
+from tests.store.conftest import Layout
 
 
 @pytest_asyncio.fixture
-async def store(store_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(store_url)
+async def store(layout: Layout) -> AsyncIterator[Store]:
+    opened = await Store.open(layout.url, shards=layout.shards)
     yield opened
     await opened.close()
 

@@ -66,6 +66,8 @@ amounts = st.builds(
 )
 
 
+# On which shard the sum lives makes no difference here.
+@pytest.mark.parametrize("layout", ["1 shard"], indirect=True)
 @pytest.mark.parametrize("limb_limit", [10**9, 10**10 + 1, 2**50])
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

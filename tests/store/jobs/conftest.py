@@ -10,6 +10,7 @@ from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.stores import all_clients, client_of
+from tests.store.conftest import Layout
 
 ADDITIVE = NewJob(
     tenant="default",
@@ -99,10 +100,10 @@ class Scheduler:
         return sizes
 
 
-@pytest.fixture(params=[1, 3], ids=["1 shard", "3 shards"])
-async def scheduler(store_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Scheduler]:
-    """A scheduler whose workers count as alive for a second."""
-    store = await Store.open(store_url, shards=request.param)
+@pytest.fixture
+async def scheduler(layout: Layout) -> AsyncIterator[Scheduler]:
+    """A scheduler on each kind of store in turn."""
+    store = await Store.open(layout.url, shards=layout.shards)
     try:
         yield Scheduler(store, JobStore(store), LeaseStore(store, transit_seconds=0))
     finally:

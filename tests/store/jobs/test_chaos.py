@@ -12,6 +12,7 @@ from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
+from tests.store.conftest import Layout
 from tests.store.jobs.conftest import Scheduler
 
 JOBS, CHUNKS, WORKERS = 40, 25, 6
@@ -97,15 +98,14 @@ class Chaos:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("shards", [1, 3])
 async def test_sums_are_exact_whatever_workers_do(
-    store_url: str, shards: int, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tallymesh_core.store.leases.RETRY_SECONDS", 0.02)
     monkeypatch.setattr("tallymesh_core.store.leases.LOSS_BUDGET", 1000)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    store = await Store.open(store_url, shards=shards)
+    store = await Store.open(layout.url, shards=layout.shards)
     leases = LeaseStore(store, alive_seconds=ALIVE_SECONDS, transit_seconds=0)
     chaos = Chaos(Scheduler(store, JobStore(store), leases), random.Random(seed))
     refs = [

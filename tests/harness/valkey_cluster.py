@@ -1,0 +1,118 @@
+"""A real cluster of Valkey (or Redis) servers for tests; its nodes can be killed and restarted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.harness.polling import eventually_sync
+from tests.harness.ports import free_port
+from tests.harness.valkey import ValkeyServer
+
+_SLOTS = 16384
+_PRIMARIES = 3
+
+
+class ClusterNode(ValkeyServer):
+    """One server of a cluster."""
+
+    def __init__(self, *, timeout: float, options: Sequence[str]) -> None:
+        """Prepares a server.
+
+        Args:
+            timeout: Seconds of silence after which a node counts as gone.
+            options: More command line options.
+        """
+        self.port, self.bus = free_port(), free_port()
+        super().__init__(
+            port=self.port,
+            options=(
+                *("--cluster-enabled", "yes", "--cluster-port", str(self.bus)),
+                *("--cluster-node-timeout", str(round(timeout * 1000))),
+                *options,
+            ),
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds the cluster for working and whole."""
+        return "cluster_state:ok" in str(self.execute("CLUSTER", "INFO"))
+
+    @property
+    def name(self) -> str:
+        """Its id in the cluster."""
+        return str(self.execute("CLUSTER", "MYID"))
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is a primary."""
+        return "role:master" in str(self.execute("INFO", "replication"))
+
+
+class ValkeyCluster:
+    """Three primaries that share the slots evenly, and replicas of them."""
+
+    def __init__(
+        self, *, replicas: bool = False, timeout: float = 15.0, options: Sequence[str] = ()
+    ) -> None:
+        """Prepares a cluster, without starting it.
+
+        Args:
+            replicas: Give each primary a replica, which takes its place when it is gone.
+            timeout: Seconds of silence after which a node counts as gone.
+            options: More command line options for each node.
+        """
+        count = 2 * _PRIMARIES if replicas else _PRIMARIES
+        self.nodes = [ClusterNode(timeout=timeout, options=options) for _ in range(count)]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> None:
+        """Starts the nodes, and returns once each of them holds the cluster for whole."""
+        for node in self.nodes:
+            node.start()
+        primaries, replicas = self.nodes[:_PRIMARIES], self.nodes[_PRIMARIES:]
+        for index, node in enumerate(primaries):
+            first, end = (part * _SLOTS // _PRIMARIES for part in (index, index + 1))
+            node.execute("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+        for epoch, node in enumerate(self.nodes, start=1):
+            # Nodes of the same epoch would first have to agree on others.
+            node.execute("CLUSTER", "SET-CONFIG-EPOCH", epoch)
+            for other in self.nodes:
+                if other is not node:
+                    node.execute("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
+        for primary, replica in zip(primaries, replicas, strict=False):
+            _make_replica(replica, primary)
+        eventually_sync(self._is_whole, timeout=30, interval=0.05, message="a whole cluster")
+
+    def flush(self) -> None:
+        """Empties all nodes."""
+        for node in self.nodes:
+            if node.serves:
+                node.execute("FLUSHALL")
+
+    def node_of(self, slot: int) -> ClusterNode:
+        """Returns the node that serves a slot, as a node that lives knows."""
+        witness: Any = next(node for node in self.nodes if node.alive)
+        for first, last, (_, port, *_), *_ in witness.execute("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == port)
+        raise LookupError(f"no node serves slot {slot}")
+
+    def close(self) -> None:
+        """Ends all nodes and removes their data."""
+        for node in self.nodes:
+            node.close()
+
+    def _is_whole(self) -> bool:
+        return all(node.whole for node in self.nodes) and all(
+            "master_link_status:up" in str(node.execute("INFO", "replication"))
+            for node in self.nodes[_PRIMARIES:]
+        )
+
+
+def _make_replica(replica: ClusterNode, primary: ClusterNode) -> None:
+    def accepted() -> bool:
+        try:
+            return replica.execute("CLUSTER", "REPLICATE", primary.name) == "OK"
+        except RuntimeError:  # it has not heard of the primary yet
+            return False
+
+    eventually_sync(accepted, timeout=30, message="a replica knowing its primary")
