@@ -55,6 +55,7 @@ class ValkeyServer:
         self.directory = Path(tempfile.mkdtemp(prefix="tm-valkey-"))
         self.socket = self.directory / "valkey.sock"
         self.url = f"unix://{self.socket}"
+        self.port = port
         self._program = program
         self._options = (
             *("--port", str(port), "--bind", "127.0.0.1"),

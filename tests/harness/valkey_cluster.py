@@ -1,6 +1,7 @@
 """A real cluster of Valkey (or Redis) servers for tests; its nodes can be killed and restarted."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tests.harness.polling import eventually_sync
@@ -21,9 +22,9 @@ class ClusterNode(ValkeyServer):
             timeout: Seconds of silence after which a node counts as gone.
             options: More command line options.
         """
-        self.port, self.bus = free_port(), free_port()
+        self.bus = free_port()
         super().__init__(
-            port=self.port,
+            port=free_port(),
             options=(
                 *("--cluster-enabled", "yes", "--cluster-port", str(self.bus)),
                 *("--cluster-node-timeout", str(round(timeout * 1000))),
@@ -75,6 +76,7 @@ class ValkeyCluster:
         for epoch, node in enumerate(self.nodes, start=1):
             # Nodes of the same epoch would first have to agree on others.
             node.execute("CLUSTER", "SET-CONFIG-EPOCH", epoch)
+        for node in self.nodes:
             for other in self.nodes:
                 if other is not node:
                     node.execute("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
@@ -96,6 +98,14 @@ class ValkeyCluster:
                 return next(node for node in self.nodes if node.port == port)
         raise LookupError(f"no node serves slot {slot}")
 
+    def begin_move(self, slot: int) -> "SlotMove":
+        """Begins to move a slot to another node, key by key."""
+        source = self.node_of(slot)
+        target = next(node for node in self.nodes if node is not source and node.serves)
+        target.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", source.name)
+        source.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", target.name)
+        return SlotMove(slot, source, target)
+
     def close(self) -> None:
         """Ends all nodes and removes their data."""
         for node in self.nodes:
@@ -106,6 +116,31 @@ class ValkeyCluster:
             "master_link_status:up" in str(node.execute("INFO", "replication"))
             for node in self.nodes[_PRIMARIES:]
         )
+
+
+@dataclass(frozen=True)
+class SlotMove:
+    """A slot that is on its way from one node to another."""
+
+    slot: int
+    source: ClusterNode
+    target: ClusterNode
+
+    def keys(self) -> list[str]:
+        """Returns the keys that have not moved yet."""
+        keys: Any = self.source.execute("CLUSTER", "GETKEYSINSLOT", self.slot, 10_000)
+        return sorted(keys)
+
+    def carry(self, *keys: str) -> None:
+        """Moves keys."""
+        for key in keys:
+            self.source.execute("MIGRATE", "127.0.0.1", self.target.port, key, 0, 5000)
+
+    def finish(self) -> None:
+        """Moves what is left, and gives the slot to its new node."""
+        self.carry(*self.keys())
+        for node in (self.target, self.source):
+            node.execute("CLUSTER", "SETSLOT", self.slot, "NODE", self.target.name)
 
 
 def _make_replica(replica: ClusterNode, primary: ClusterNode) -> None:
