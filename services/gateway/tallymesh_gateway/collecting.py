@@ -93,12 +93,14 @@ class Collections:
                 batch = list(collection.due)[:_BATCH]
                 for job_id in batch:
                     del collection.due[job_id]
-                if not collection.due:
-                    collection.woken.clear()
                 records = await self._jobs.get_all(tenant, batch)
                 ended = [record for record in records if record.state.is_final]
                 for record in ended:
                     del collection.missing[record.id]
+                    # Its end may have been noticed once more while it was being read.
+                    collection.due.pop(record.id, None)
+                if not collection.due:
+                    collection.woken.clear()
                 if ended:
                     yield ended
         finally:

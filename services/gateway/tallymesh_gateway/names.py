@@ -69,7 +69,7 @@ def milliseconds(given: Duration, field: str, *, least_ms: int, most_days: int) 
     if not least_ms * 1_000_000 <= nanos <= most_days * 86_400 * 1_000_000_000:
         least = f"{least_ms} ms" if least_ms < 1000 else f"{least_ms // 1000} s"
         raise InvalidField(
-            field, f"{nanos / 1e9:g} s", f"a duration from {least} to {most_days} days"
+            field, f"{nanos / 1e9:.15g} s", f"a duration from {least} to {most_days} days"
         )
     return -(-nanos // 1_000_000)
 
