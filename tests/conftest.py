@@ -22,7 +22,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Shows, beside a test's failure, what the mesh that it used has said."""
     report = yield
-    if report.failed:
+    # By the end of the last test the shared mesh is gone, and what it has said with it.
+    if report.failed and report.when != "teardown":
         for value in getattr(item, "funcargs", {}).values():
             if isinstance(value, LocalMesh):
                 said = value.process.output()[-_SHOWN_CHARACTERS:]
