@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tallymesh.abacus import Abacus
     from tallymesh.client import Client
+    from tallymesh.dead_letters import DeadLetters
     from tallymesh.errors import (
         Aborted,
         AlreadyExists,
         BacklogFull,
+        ChunkTimedOut,
         DeadlineExceeded,
         EtagMismatch,
         InternalError,
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
         JobCancelled,
         JobEnded,
         JobFailed,
+        JobNotReplayable,
+        JobTimedOut,
         NotFound,
         RequestIdReused,
+        StopTimeout,
         TallymeshError,
         UnknownKernel,
         Unreachable,
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     )
     from tallymesh.jobs import JobHandle
     from tallymesh.v1.abacus_service_pb2 import Sum
+    from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
     from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
     from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
     from tallymesh.watching import Limits
@@ -45,8 +51,12 @@ __all__ = [
     "AlreadyExists",
     "BacklogFull",
     "Chunk",
+    "ChunkTimedOut",
     "Client",
     "CountPrimes",
+    "DeadLetter",
+    "DeadLetterGroup",
+    "DeadLetters",
     "DeadlineExceeded",
     "EtagMismatch",
     "InternalError",
@@ -57,10 +67,13 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobHandle",
+    "JobNotReplayable",
+    "JobTimedOut",
     "Limits",
     "NotFound",
     "RequestIdReused",
     "Simulate",
+    "StopTimeout",
     "Sum",
     "TallymeshError",
     "UnknownKernel",
@@ -72,9 +85,11 @@ __all__ = [
 _HOMES = {
     "abacus": ("Abacus",),
     "client": ("Client",),
+    "dead_letters": ("DeadLetters",),
     "jobs": ("JobHandle",),
     "watching": ("Limits",),
     "v1.abacus_service_pb2": ("Sum",),
+    "v1.dead_letter_service_pb2": ("DeadLetter", "DeadLetterGroup"),
     "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
     "v1.work_pb2": ("Add", "CountPrimes", "Simulate", "Work"),
 }

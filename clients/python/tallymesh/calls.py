@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
@@ -26,6 +27,7 @@ _BY_REASON: Mapping[str, type[errors.TallymeshError]] = {
     "UNKNOWN_KERNEL": errors.UnknownKernel,
     "REQUEST_ID_REUSED": errors.RequestIdReused,
     "JOB_ENDED": errors.JobEnded,
+    "JOB_NOT_REPLAYABLE": errors.JobNotReplayable,
     "BACKLOG_FULL": errors.BacklogFull,
     "ETAG_MISMATCH": errors.EtagMismatch,
 }
@@ -66,7 +68,10 @@ class Caller:
         request: Request,
         timeout: float | None = None,
     ) -> Answer:
-        """Returns the answer of a unary call.
+        """Returns the answer of a unary call, which must be safe to repeat.
+
+        gRPC repeats a call a few times, as the mesh's retry policy says. Where the mesh itself says
+        when it may be called again, as while its store is away, that goes on until the timeout.
 
         Args:
             method: What to call.
@@ -76,11 +81,21 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        deadline = self.timeout if timeout is None else timeout
-        try:
-            return method(request, timeout=deadline, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise translate(error) from error
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        away: errors.TallymeshError | None = None
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                return method(request, timeout=left, metadata=self._metadata)
+            except grpc.RpcError as failed:
+                error = translate(failed)
+                if away is not None and isinstance(error, errors.DeadlineExceeded):
+                    raise away from failed  # which tells why there was no answer
+                pause = error.retry_after if isinstance(error, errors.Unreachable) else None
+                if pause is None or time.monotonic() + pause >= deadline:
+                    raise error from failed
+                away = error
+            time.sleep(pause)
 
     def stream(
         self,

@@ -28,6 +28,8 @@ def open_channel(address: str) -> grpc.Channel:
         ("grpc.service_config", json.dumps(config)),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MILLISECONDS),
+        # Results of up to 1 MiB come many in a message; gRPC alone would take 4 MiB.
+        ("grpc.max_receive_message_length", -1),
         # A mesh that comes back is found within a second; gRPC would wait up to 2 min.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),

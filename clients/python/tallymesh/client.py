@@ -12,10 +12,15 @@ from tallymesh.abacus import Abacus
 from tallymesh.address import choose_address
 from tallymesh.calls import Caller, new_request_id
 from tallymesh.channel import open_channel
+from tallymesh.dead_letters import DeadLetters
 from tallymesh.errors import InvalidField
 from tallymesh.jobs import JobHandle
+from tallymesh.many_jobs import collect, make_batches
 from tallymesh.quantities import exact_text
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
+from tallymesh.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
+from tallymesh.v1.fleet_service_pb2 import DrainWorkerRequest, DrainWorkerResponse
+from tallymesh.v1.fleet_service_pb2_grpc import FleetServiceStub
 from tallymesh.v1.job_pb2 import Job
 from tallymesh.v1.job_service_pb2 import (
     JOB_VIEW_BASIC,
@@ -35,7 +40,7 @@ from tallymesh.v1.mesh_service_pb2 import (
 )
 from tallymesh.v1.mesh_service_pb2_grpc import MeshServiceStub
 from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
-from tallymesh.watching import DEFAULT_LIMITS, Limits
+from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut
 from tallymesh.works import (
     AnyWork,
     JobOptions,
@@ -51,10 +56,12 @@ class Client:
     """A client of one mesh. It may be shared by threads; it is closed by `with` or close().
 
     Calls that may be repeated are, as the mesh's retry policy says, and every mutating call
-    carries a request id, so that a repeat never counts twice.
+    carries a request id, so that a repeat never counts twice. While the mesh's store is away, calls
+    wait for it until their timeout, and watches for as long as their limits say.
 
     Attributes:
         address: Where the mesh is reached.
+        dead_letters: The chunks that were given up.
     """
 
     def __init__(
@@ -84,6 +91,8 @@ class Client:
         self._jobs = JobServiceStub(self._channel)
         self._abaci = AbacusServiceStub(self._channel)
         self._mesh = MeshServiceStub(self._channel)
+        self._fleet = FleetServiceStub(self._channel)
+        self.dead_letters = DeadLetters(self._caller, DeadLetterServiceStub(self._channel))
 
     def __enter__(self) -> Self:
         return self
@@ -217,6 +226,82 @@ class Client:
         )
         return self._handle(Job()).run(request, timeout)
 
+    def submit_many(
+        self,
+        works: Iterable[AnyWork | Job],
+        *,
+        request_id: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> list[JobHandle]:
+        """Submits many jobs, far faster than one by one, and returns handles in the same order.
+
+        They go in calls of up to 1,000. When a call fails, the jobs of those before it have been
+        accepted: the same works under the same `request_id` are the same jobs again.
+
+        Args:
+            works: What to compute: as submit() takes, or a Job, which says all for itself and takes
+                no options.
+            request_id: Makes it safe to submit again what may have been submitted already: the n-th
+                job, from 0, has this with `-n`. Default a new one.
+            **options: As of JobOptions, of all jobs that are made of works.
+
+        Raises:
+            InvalidField: The mesh refuses a work or an option; none of that call is accepted.
+            BacklogFull: Too many jobs wait; `retry_after` says when to come back.
+            RequestIdReused: The id was used before for something else.
+        """
+        handles: list[JobHandle] = []
+        for batch in make_batches(works, options, request_id or new_request_id()):
+            accepted = self._caller.unary(self._jobs.BatchCreateJobs, batch)
+            handles.extend(map(self._handle, accepted.jobs))
+        return handles
+
+    def collect(
+        self,
+        jobs: Iterable[JobHandle | str],
+        *,
+        timeout: float | None = None,
+        on_cut: OnCut | None = None,
+    ) -> Iterator[JobHandle]:
+        """Yields each job once, as soon as it has ended, however it has: the first to end first.
+
+        The stream that brings them is opened again when it is cut: nothing is missed. Of more than
+        10,000 jobs it waits for some 10,000 at a time, the first given first.
+
+        Args:
+            jobs: Handles, or names with or without `jobs/`.
+            timeout: Seconds after which to stop waiting; None for never.
+            on_cut: Told of every cut that is being mended.
+
+        Yields:
+            The handle that was given, or a new one; its result() is there.
+
+        Raises:
+            NotFound: One of them does not exist.
+            WaitTimeout: Some have not ended in time. They go on.
+            Unreachable: The mesh is not, or was not for a minute.
+        """
+        handles = (self.job(job) if isinstance(job, str) else job for job in jobs)
+        return collect(
+            self._caller, self._jobs, handles, timeout=timeout, limits=self._limits, on_cut=on_cut
+        )
+
+    def run_many(
+        self,
+        works: Iterable[AnyWork | Job],
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Iterator[int | Decimal]:
+        """Submits many jobs, and yields their results in the same order, like Executor.map().
+
+        The jobs are submitted before this returns. Args as of submit_many() and collect(); errors
+        too, and where a job's result would come, those of JobHandle.result().
+        """
+        handles = self.submit_many(works, request_id=request_id, **options)
+        return _in_order(handles, self.collect(handles, timeout=timeout))
+
     def job(self, name: str) -> JobHandle:
         """Returns a handle on a job by name, with or without `jobs/`, without asking the mesh."""
         return self._handle(Job(name=resource_name("jobs", name)))
@@ -271,6 +356,21 @@ class Client:
         """Returns the abacus of this name, with or without `abaci/`, without asking the mesh."""
         return Abacus(self._caller, self._abaci, resource_name("abaci", name), self._limits)
 
+    def drain_worker(self, name: str) -> DrainWorkerResponse:
+        """Makes a worker finish what it computes, hand the rest back and end. No attempt is spent.
+
+        Args:
+            name: Of a worker, or the uid of one of its processes; with or without `workers/`.
+
+        Returns:
+            Which of its processes are told.
+
+        Raises:
+            NotFound: No such worker is alive.
+        """
+        request = DrainWorkerRequest(name=resource_name("workers", name))
+        return self._caller.unary(self._fleet.DrainWorker, request)
+
     def health(self) -> GetHealthResponse:
         """Tells how the mesh is."""
         return self._caller.unary(self._mesh.GetHealth, GetHealthRequest())
@@ -285,3 +385,10 @@ class Client:
 
     def _handle(self, job: Job) -> JobHandle:
         return JobHandle(self._caller, self._jobs, job, self._limits)
+
+
+def _in_order(handles: list[JobHandle], ending: Iterator[JobHandle]) -> Iterator[int | Decimal]:
+    for handle in handles:
+        while not handle.ended:
+            next(ending)
+        yield handle.result()

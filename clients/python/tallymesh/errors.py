@@ -101,6 +101,10 @@ class JobEnded(TallymeshError):
     """The job has ended, so that the call cannot change it."""
 
 
+class JobNotReplayable(TallymeshError):
+    """The job has not failed, or has failed in a way that no further attempt can mend."""
+
+
 class BacklogFull(TallymeshError):
     """The mesh takes no more just now; try again after `retry_after`."""
 
@@ -142,6 +146,14 @@ class JobFailed(TallymeshError):
         self.job = job
 
 
+class ChunkTimedOut(JobFailed):
+    """A chunk took longer than `chunk_timeout` as often as it may be tried."""
+
+
+class JobTimedOut(JobFailed):
+    """The job did not end within its `job_timeout`."""
+
+
 class JobCancelled(TallymeshError):
     """The job was cancelled.
 
@@ -155,13 +167,26 @@ class JobCancelled(TallymeshError):
 
 
 class WaitTimeout(TallymeshError, TimeoutError):
-    """The wait for a job ended before the job did. The job goes on.
+    """The wait for a job, or for several, ended before they did. They go on.
+
+    Attributes:
+        job: The job as last seen; the first of several.
+    """
+
+    def __init__(self, job: Job, timeout: float, missing: int = 1) -> None:
+        why = f" ({job.state_reason})" if job.state_reason else ""
+        others = f" and {missing - 1:,} more" if missing > 1 else ""
+        super().__init__(f"{job.name}{others} did not end within {timeout:g} s{why}")
+        self.job = job
+
+
+class StopTimeout(TallymeshError, TimeoutError):
+    """The job is cancelled, but its chunks did not stop within the wait. They are being stopped.
 
     Attributes:
         job: The job as last seen.
     """
 
     def __init__(self, job: Job, timeout: float) -> None:
-        why = f" ({job.state_reason})" if job.state_reason else ""
-        super().__init__(f"{job.name} did not end within {timeout:g} s{why}")
+        super().__init__(f"{job.name} is cancelled, but its chunks did not stop in {timeout:g} s")
         self.job = job

@@ -32,15 +32,15 @@ class Limits:
     Attributes:
         silence: Seconds without a message after which a stream counts as cut. The mesh sends one at
             least every 10 s.
-        opening: Seconds to go on trying to get a first message from a mesh that was reached. (Where
-            it was not, gRPC itself tries again.)
+        opening: Seconds to go on trying to get a first message from a mesh that was reached, as
+            while its store is away. (Where it was not reached, gRPC itself tries again.)
         patience: Seconds to go on trying to get a stream back.
         first_delay: Seconds before the first try; each further one waits twice as long.
         longest_delay: Seconds that it waits at most.
     """
 
     silence: float = 25.0
-    opening: float = 5.0
+    opening: float = 10.0
     patience: float = 60.0
     first_delay: float = 0.1
     longest_delay: float = 2.0

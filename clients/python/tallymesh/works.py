@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Literal, TypedDict
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from tallymesh.errors import InvalidField, JobCancelled, JobFailed, TallymeshError
+from tallymesh.errors import (
+    ChunkTimedOut,
+    InvalidField,
+    JobCancelled,
+    JobFailed,
+    JobTimedOut,
+    TallymeshError,
+)
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
 from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
@@ -22,6 +31,7 @@ Method = Literal["auto", "sieve"]
 FINAL_STATES = (Job.STATE_SUCCEEDED, Job.STATE_FAILED, Job.STATE_CANCELLED)
 
 _MAX_UINT64 = 2**64 - 1
+_FAILURES = {"CHUNK_TIMED_OUT": ChunkTimedOut, "JOB_TIMED_OUT": JobTimedOut}
 
 
 class JobOptions(TypedDict, total=False):
@@ -33,7 +43,16 @@ class JobOptions(TypedDict, total=False):
         priority: Share among the jobs of the queue, 0 to 9; each step doubles it.
         labels: Free marks to list by.
         abacus: The abacus to which the total is added once, with or without `abaci/`.
-        max_attempts: How often a chunk may be tried before it fails the job; default 4.
+        max_attempts: How often a chunk may be tried before it is given up; default 4.
+        tolerate_failures: How many chunks may be given up without failing the job; its result is
+            then without them. Default 0.
+        chunk_timeout: Seconds, or a timedelta, that an attempt at a chunk may take; what takes
+            longer is stopped and counts as a failed attempt. Default: any time.
+        job_timeout: Seconds, or a timedelta, from the job's acceptance to its end; a job that takes
+            longer fails. (`timeout` is how long a caller waits, which changes nothing for the job.)
+            Default: any time.
+        ttl: Seconds, or a timedelta, that the job and its result are kept after its end; default
+            7 days.
     """
 
     chunks: int
@@ -42,6 +61,10 @@ class JobOptions(TypedDict, total=False):
     labels: Mapping[str, str]
     abacus: str
     max_attempts: int
+    tolerate_failures: int
+    chunk_timeout: float | timedelta
+    job_timeout: float | timedelta
+    ttl: float | timedelta
 
 
 def make_job(work: AnyWork, options: JobOptions) -> Job:
@@ -51,9 +74,15 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
         InvalidField: A number does not fit its field. Everything else is for the mesh to judge.
         TypeError: The work is none, a number is no int, or there is no such option.
     """
-    _demand_known(options)
+    job = make_template(options)
+    job.work.CopyFrom(wrap(work))
+    return job
+
+
+def make_template(options: JobOptions) -> Job:
+    """Returns a job that has all but its work. Errors as of make_job()."""
+    demand_known(options, JobOptions, "option of a job")
     job = Job(
-        work=_wrap(work),
         queue=options.get("queue", ""),
         priority=_fitting("job.priority", options.get("priority", 0), 0, 9),
         labels=options.get("labels", {}),
@@ -62,18 +91,33 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
         job.chunk_count = _fitting("job.chunk_count", options["chunks"], 1, 2**22)
     if "max_attempts" in options:
         job.max_attempts = _fitting("job.max_attempts", options["max_attempts"], 1, 100)
+    if "tolerate_failures" in options:
+        job.tolerate_failures = _fitting(
+            "job.tolerate_failures", options["tolerate_failures"], 0, 2**22
+        )
+    if "chunk_timeout" in options:
+        job.chunk_timeout.CopyFrom(_span("job.chunk_timeout", options["chunk_timeout"]))
+    if "job_timeout" in options:
+        job.timeout.CopyFrom(_span("job.timeout", options["job_timeout"]))
+    if "ttl" in options:
+        job.ttl.CopyFrom(_span("job.ttl", options["ttl"]))
     if abacus := options.get("abacus"):
         job.abacus = resource_name("abaci", abacus)
     return job
 
 
-def _demand_known(options: JobOptions) -> None:
-    known = list(JobOptions.__annotations__)
-    for name in options:
+def demand_known(given: Iterable[str], kind: type, thing: str) -> None:
+    """Refuses keywords that the TypedDict `kind` does not have: Python itself lets them pass.
+
+    Raises:
+        TypeError: There is one; the message calls it a `thing`.
+    """
+    known = list(kind.__annotations__)
+    for name in given:
         if name not in known:
             close = get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
-            raise TypeError(f"no option {name!r} of a job; {hint}")
+            raise TypeError(f"no {thing} {name!r}; {hint}")
 
 
 def make_count_primes(start: int, stop: int, method: Method = "auto") -> CountPrimes:
@@ -109,6 +153,23 @@ def parse_state(name: str) -> Job.State.ValueType:
     return states[name.upper()]
 
 
+def parse_reason(name: str) -> ErrorReason.ValueType:
+    """Returns the reason called `name`, such as "CHUNK_FAILED", in either case.
+
+    Raises:
+        InvalidField: There is none.
+    """
+    reasons = {reason_name(value): value for value in ErrorReason.values() if value}
+    if name.upper() not in reasons:
+        raise InvalidField.of("filter.reason", name, f"one of {', '.join(reasons)}")
+    return reasons[name.upper()]
+
+
+def reason_name(reason: ErrorReason.ValueType) -> str:
+    """Returns the name of a reason without its prefix, such as "CHUNK_FAILED"."""
+    return ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
+
+
 def state_name(state: Job.State.ValueType) -> str:
     """Returns the name of a state without its prefix, such as "RUNNING"."""
     return Job.State.Name(state).removeprefix("STATE_")
@@ -122,8 +183,8 @@ def outcome(job: Job) -> int | Decimal:
         JobCancelled: It was cancelled.
     """
     if job.state == Job.STATE_FAILED:
-        reason = ErrorReason.Name(job.error.reason).removeprefix("ERROR_REASON_")
-        raise JobFailed(job, reason)
+        reason = reason_name(job.error.reason)
+        raise _FAILURES.get(reason, JobFailed)(job, reason)
     if job.state == Job.STATE_CANCELLED:
         raise JobCancelled(job)
     return _value(job.result)
@@ -141,7 +202,12 @@ def _value(result: Result) -> int | Decimal:
             raise TallymeshError("the result is of a kind that this client does not know")
 
 
-def _wrap(work: AnyWork) -> Work:
+def wrap(work: AnyWork) -> Work:
+    """Returns the work as jobs hold it.
+
+    Raises:
+        TypeError: It is none.
+    """
     match work:
         case Work():
             return work
@@ -163,3 +229,17 @@ def _fitting(field: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise InvalidField.of(field, value, f"in {low} to {high}")
     return int(value)
+
+
+def _span(field: str, value: float | timedelta) -> Duration:
+    if not isinstance(value, int | float | timedelta):
+        raise TypeError(
+            f"{field}: {value!r} is a {type(value).__name__}: give seconds or a timedelta"
+        )
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    span = Duration()
+    try:
+        span.FromNanoseconds(round(seconds * 10**9))
+    except (ValueError, OverflowError) as error:  # nan, infinite, or past what a Duration holds
+        raise InvalidField.of(field, f"{value}", "a time in seconds") from error
+    return span

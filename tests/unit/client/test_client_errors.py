@@ -78,6 +78,29 @@ def test_what_is_unavailable_is_retried_as_the_service_config_says(
     assert len(mesh.asked("WhoAmI")) == 3
 
 
+def test_a_call_outlives_a_store_that_is_away_for_a_while(mesh: FakeMesh) -> None:
+    away = domain.StoreUnavailable()
+    away.retry_after = 0.01
+    mesh.fail("CreateJob", *[away] * 12)
+    with Client(mesh.address) as client:
+        client.submit(CountPrimes(stop=10))
+    requests = mesh.asked("CreateJob")
+    assert len(requests) == 13
+    assert len({request.request_id for request in requests}) == 1
+
+
+@pytest.mark.parametrize("last", [domain.StoreUnavailable(), Silence()], ids=["told", "silent"])
+def test_a_store_that_stays_away_ends_a_call_in_its_own_words(
+    mesh: FakeMesh, last: DomainError | Silence
+) -> None:
+    away = domain.StoreUnavailable()
+    away.retry_after = 0.01
+    mesh.fail("CreateJob", *[away] * 5, *[last] * 5)
+    with Client(mesh.address, timeout=0.5) as client, pytest.raises(errors.Unreachable) as caught:
+        client.submit(CountPrimes(stop=10))
+    assert (caught.value.reason, caught.value.code) == ("STORE_UNAVAILABLE", "UNAVAILABLE")
+
+
 def test_an_address_where_nobody_listens_is_unreachable() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(errors.Unreachable) as caught:
         client.whoami()

@@ -1,6 +1,6 @@
 """Jobs through the client: what is sent, what comes back, and watches that survive cuts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import grpc
@@ -8,6 +8,7 @@ import pytest
 
 from tallymesh import (
     Add,
+    ChunkTimedOut,
     Client,
     CountPrimes,
     DeadlineExceeded,
@@ -17,13 +18,17 @@ from tallymesh import (
     JobCancelled,
     JobEnded,
     JobFailed,
+    JobTimedOut,
     NotFound,
     Simulate,
+    StopTimeout,
     TallymeshError,
     Unreachable,
     WaitTimeout,
     Work,
 )
+from tallymesh.v1 import errors_pb2
+from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Chunk, Progress
 from tallymesh.v1.job_service_pb2 import JOB_VIEW_FULL
 from tallymesh.v1.work_pb2 import AddResult, Result, SimulateResult
@@ -69,6 +74,23 @@ def test_count_primes_sends_the_work_and_returns_the_count(mesh: FakeMesh, clien
     assert len(request.request_id) == 36
 
 
+def test_how_long_and_how_often_goes_with_the_job(mesh: FakeMesh, client: Client) -> None:
+    client.submit(
+        CountPrimes(stop=10),
+        max_attempts=2,
+        tolerate_failures=3,
+        chunk_timeout=0.25,
+        job_timeout=timedelta(minutes=2),
+        ttl=86_400,
+    )
+    job = mesh.asked("CreateJob")[0].job
+    assert (job.max_attempts, job.tolerate_failures) == (2, 3)
+    spans = [span.ToTimedelta() for span in (job.chunk_timeout, job.timeout, job.ttl)]
+    assert spans == [timedelta(seconds=0.25), timedelta(minutes=2), timedelta(days=1)]
+    client.submit(CountPrimes(stop=10))
+    assert not mesh.asked("CreateJob")[1].job.HasField("timeout")
+
+
 def test_add_is_exact(mesh: FakeMesh, client: Client) -> None:
     mesh.streams.append([ended(job_with(Result(add=AddResult(sum="0.3"))))])
     assert client.add(2, Decimal("-0.10"), "2**40", "1e30") == Decimal("0.3")
@@ -103,6 +125,13 @@ def test_options_that_fit_no_field_are_refused(client: Client) -> None:
         client.submit(work, chunks=2**22 + 1)
     with pytest.raises(InvalidField, match=r"job\.priority"):
         client.submit(work, priority=10)
+    with pytest.raises(InvalidField, match=r"job\.tolerate_failures: '-1'"):
+        client.submit(work, tolerate_failures=-1)
+    for endless in (float("nan"), float("inf"), 1e300):
+        with pytest.raises(InvalidField, match=r"job\.ttl: '.+' is not a time in seconds"):
+            client.submit(work, ttl=endless)
+    with pytest.raises(TypeError, match=r"job\.timeout: '5s' is a str"):
+        client.submit(work, job_timeout="5s")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="float"):
         client.count_primes(1e10)  # type: ignore[arg-type]
     with pytest.raises(InvalidField, match="method"):
@@ -252,15 +281,34 @@ def test_the_meshs_own_word_ends_a_watch(mesh: FakeMesh, client: Client) -> None
 
 
 def test_the_result_follows_how_the_job_ended(mesh: FakeMesh, client: Client) -> None:
-    handle = client.job(NAME)
     mesh.streams.append([ended(failed_job())])
-    with pytest.raises(JobFailed, match="no such luck") as failed:
-        handle.result()
-    assert failed.value.reason == "CHUNK_FAILED"
-    assert failed.value.job.error.worker == "worker-2"
+    handle = client.job(NAME)
+    for _ in range(2):
+        with pytest.raises(JobFailed, match="no such luck") as failed:
+            handle.result()
+        assert failed.value.reason == "CHUNK_FAILED"
+        assert failed.value.job.error.worker == "worker-2"
+    assert len(mesh.asked("WatchJob")) == 1, "what is known is not asked for again"
     mesh.streams.append([ended(cancelled_job())])
     with pytest.raises(JobCancelled):
-        handle.result()
+        client.job(NAME).result()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (errors_pb2.ERROR_REASON_CHUNK_TIMED_OUT, ChunkTimedOut),
+        (errors_pb2.ERROR_REASON_JOB_TIMED_OUT, JobTimedOut),
+        (errors_pb2.ERROR_REASON_CHUNK_CRASHED, JobFailed),
+    ],
+)
+def test_a_failure_has_the_type_of_its_reason(
+    mesh: FakeMesh, client: Client, reason: ErrorReason.ValueType, kind: type[JobFailed]
+) -> None:
+    mesh.streams.append([ended(failed_job(reason))])
+    with pytest.raises(JobFailed) as failed:
+        client.job(NAME).result()
+    assert type(failed.value) is kind
 
 
 def test_waiting_has_a_timeout_and_the_job_goes_on(mesh: FakeMesh, client: Client) -> None:
@@ -278,16 +326,27 @@ def test_a_run_of_unknown_fate_is_a_deadline_exceeded(mesh: FakeMesh, client: Cl
         client.count_primes(10, timeout=0.1)
 
 
-def test_cancel_waits_until_no_chunk_runs(mesh: FakeMesh, client: Client) -> None:
-    mesh.job.progress.chunks_running = 1
-    with pytest.raises(WaitTimeout):
+def test_cancel_waits_until_nothing_of_the_job_computes(mesh: FakeMesh, client: Client) -> None:
+    with pytest.raises(StopTimeout):
         client.job(NAME).cancel(timeout=0.1)
+    assert mesh.asked("GetJob")
     assert client.job(NAME).cancel(wait=False).state == Job.STATE_CANCELLED
-    mesh.job.progress.chunks_running = 0
-    assert client.job(NAME).cancel().state == Job.STATE_CANCELLED
+    mesh.job.cancellation.stop_time.FromMilliseconds(1_700_000_001_100)
+    assert client.job(NAME).cancel().cancellation.HasField("stop_time")
     mesh.fail("CancelJob", domain.JobEnded(NAME, "SUCCEEDED"))
     with pytest.raises(JobEnded):
         client.job(NAME).cancel()
+
+
+def test_replay_sends_the_epoch_that_was_seen(mesh: FakeMesh, client: Client) -> None:
+    mesh.job = failed_job()
+    mesh.job.epoch = 4
+    handle = client.job(NAME)
+    assert handle.replay().state == Job.STATE_PENDING
+    assert not handle.ended
+    assert handle.replay().epoch == 6
+    assert [request.epoch for request in mesh.asked("ReplayJob")] == [4, 5]
+    assert len(mesh.asked("GetJob")) == 1, "a handle that has not seen its job asks for it first"
 
 
 def test_lists_run_over_all_pages(mesh: FakeMesh, client: Client) -> None:
