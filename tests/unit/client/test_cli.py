@@ -2,19 +2,22 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from tallymesh import Sum
+from tallymesh import DeadLetter, DeadLetterGroup, Sum
 from tallymesh.cli import plugins
 from tallymesh.cli.root import root
+from tallymesh.v1 import errors_pb2
 from tallymesh.v1.job_pb2 import Chunk, Job
 from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
 from tallymesh_core.domain import errors as domain
@@ -45,6 +48,11 @@ def run(mesh: FakeMesh, monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(root, arguments)
 
     return invoke
+
+
+def cells(table: str) -> list[list[str]]:
+    """The cells of a table's rows, without its headers."""
+    return [re.split(r" {2,}", line.strip()) for line in table.splitlines()[1:]]
 
 
 @pytest.fixture
@@ -170,8 +178,8 @@ def test_errors_are_one_line(
 def test_a_part_of_the_mesh_that_is_away_exits_5_in_its_own_words(mesh: FakeMesh, run: Run) -> None:
     away = domain.StoreUnavailable()
     away.retry_after = 0.01
-    mesh.fail("CheckStore", *[away] * 5)
-    done = run("check-store")
+    mesh.fail("CheckStore", *[away] * 5, Silence())
+    done = run("check-store", "--timeout", "500ms")
     assert (done.exit_code, done.stderr) == (5, "error: the store cannot be reached\n")
 
 
@@ -187,6 +195,10 @@ def test_a_part_of_the_mesh_that_is_away_exits_5_in_its_own_words(mesh: FakeMesh
         ("primes", "10", "--chunks", "1e9"),
         ("primes", "10", "--label", "blue"),
         ("primes", "10", "--timeout", "soon"),
+        ("primes", "10", "--ttl", "1w"),
+        ("primes", "10", "--job-timeout", "-1s"),
+        ("primes", "10", "--chunk-timeout", "36501d"),
+        ("primes", "10", "--tolerate-failures", "-1"),
         ("primes", "10", "-o", "xml"),
         ("add",),
         ("add", "1", "one"),
@@ -194,6 +206,13 @@ def test_a_part_of_the_mesh_that_is_away_exits_5_in_its_own_words(mesh: FakeMesh
         ("simulate", "--seed", "-1"),
         ("jobs", "list", "--limit", "0"),
         ("jobs", "list", "--state", "odd"),
+        ("jobs", "replay"),
+        ("dlq", "show", "--limit", "0"),
+        ("dlq", "show", "--reason", "odd"),
+        ("dlq", "replay"),
+        ("dlq", "replay", "--dry-run"),
+        ("dlq", "delete", "--group", ""),
+        ("drain",),
         ("whoami", "--address", "https://localhost"),
         ("primes", "10", "--chunk", "5"),
         ("prime", "10"),
@@ -261,14 +280,151 @@ def test_jobs_list(mesh: FakeMesh, run: Run) -> None:
     assert [json.loads(line)["name"] for line in lines] == [NAME]
 
 
+def test_how_long_and_how_often_goes_with_the_job(mesh: FakeMesh, run: Run) -> None:
+    options = "--max-attempts 2 --tolerate-failures 3 --chunk-timeout 500ms --job-timeout 1.5h"
+    done = run("primes", "10", *options.split(), "--ttl", "30d", "--detach")
+    assert done.exit_code == 0
+    job = mesh.asked("CreateJob")[0].job
+    assert (job.max_attempts, job.tolerate_failures) == (2, 3)
+    spans = [span.ToTimedelta().total_seconds() for span in (job.chunk_timeout, job.timeout)]
+    assert [*spans, job.ttl.seconds] == [0.5, 5400, 30 * 86_400]
+
+
+def test_what_went_wrong_on_the_way_is_told(mesh: FakeMesh, run: Run) -> None:
+    job = succeeded_job(failed_attempts=6)
+    job.progress.chunks_failed = 2
+    mesh.streams.append([ended(job)])
+    done = run("primes", "1e10", "--tolerate-failures", "2")
+    assert (done.exit_code, done.stdout) == (0, "455052511\n")
+    assert "without 2 chunks given up on the way (6 failed attempts)" in done.stderr
+    assert f"tallymesh dlq show --job {NAME}" in done.stderr
+    mesh.streams.append([ended(failed_job())])
+    assert f"tallymesh jobs replay {NAME}" in run("primes", "10").stderr
+
+
+def test_jobs_get_tells_how_a_job_was_cancelled(mesh: FakeMesh, run: Run) -> None:
+    run("jobs", "cancel", NAME, "--no-wait")
+    assert ", being stopped\n" in run("jobs", "get", NAME).stdout
+    mesh.job.cancellation.acknowledge_time.FromMilliseconds(1_700_000_001_002)
+    mesh.job.cancellation.stop_time.FromMilliseconds(1_700_000_001_150)
+    page = run("jobs", "get", NAME).stdout
+    assert "acknowledged after 2.0 ms, stopped after 150 ms" in page
+
+
+def test_jobs_get_tells_of_limits_stages_replays_and_expiry(mesh: FakeMesh, run: Run) -> None:
+    mesh.job = failed_job(errors_pb2.ERROR_REASON_JOB_TIMED_OUT)
+    job = mesh.job
+    job.error.chunk = -1
+    job.error.worker = ""
+    job.max_attempts, job.tolerate_failures, job.epoch = 3, 2, 2
+    job.progress.chunks_failed = 1
+    job.chunk_timeout.FromMilliseconds(1500)
+    job.timeout.FromSeconds(600)
+    job.stages.waiting.FromMilliseconds(250)
+    job.stages.computing.FromMilliseconds(1200)
+    job.expire_time.FromSeconds(1_700_604_800)
+    replay = job.replays.add(epoch=2, chunks=3)
+    replay.error.message = "out of luck"
+    replay.error.chunk = 5
+    page = run("jobs", "get", NAME).stdout
+    told = dict(line.split(maxsplit=1) for line in page.splitlines())
+    assert told["error"] == "no such luck"
+    assert told["limits"] == (
+        "3 attempts a chunk, 2 chunks may fail, 1.50 s an attempt, 10 min 00 s in all"
+    )
+    assert told["progress"].endswith("25.0%, 1 given up")
+    assert told["stages"] == "waiting 250 ms, computing 1.20 s"
+    assert told["epoch"] == "2"
+    assert told["replayed"].endswith("epoch 2, 3 chunks; had failed: out of luck (chunk 5)")
+    assert told["expires"].startswith("2023-11-2")
+
+
+def test_jobs_chunks_tells_times_and_errors(mesh: FakeMesh, run: Run) -> None:
+    done = Chunk(index=7, state=Chunk.STATE_DONE, worker="worker-1", attempt=2)
+    done.refused_duplicates = 1
+    done.lease_time.FromMilliseconds(1_700_000_000_000)
+    done.start_time.FromMilliseconds(1_700_000_000_003)
+    done.commit_time.FromMilliseconds(1_700_000_000_053)
+    lost = Chunk(index=8, state=Chunk.STATE_FAILED, attempt=4)
+    lost.error.message = "no such luck"
+    lost.error.chunk = 8
+    mesh.chunks = [done, lost]
+    first, second = cells(run("jobs", "chunks", NAME).stdout)
+    assert first[:4] == ["7", "DONE", "worker-1", "2"]
+    assert first[5:] == ["+3.0 ms", "+53 ms", "50 ms", "1"]
+    assert second[:4] == ["8", "FAILED", "-", "4"]
+    assert second[-1] == "no such luck (chunk 8)"
+
+
+def test_jobs_replay(mesh: FakeMesh, run: Run) -> None:
+    mesh.job = failed_job()
+    mesh.job.epoch = 1
+    assert run("jobs", "replay", NAME).stdout == f"{NAME} runs again, epoch 2\n"
+    mesh.fail("ReplayJob", domain.JobEnded(NAME, "SUCCEEDED"))
+    assert run("jobs", "replay", NAME).exit_code == 1
+
+
+def test_dlq_lists_and_shows(mesh: FakeMesh, run: Run) -> None:
+    failed: Any = {"kernel": "add", "reason": errors_pb2.ERROR_REASON_CHUNK_FAILED}
+    mesh.groups = [
+        DeadLetterGroup(
+            name="deadLetterGroups/0123456789ab", count=3, message="no\nluck " * 20, **failed
+        )
+    ]
+    mesh.dead_letters = [
+        DeadLetter(name=f"{NAME}/chunks/{index}", failed_attempts=4, message="no luck", **failed)
+        for index in range(5)
+    ]
+    [group] = cells(run("dlq", "list").stdout)
+    assert group[:4] == ["0123456789ab", "3", "add", "CHUNK_FAILED"]
+    assert group[-1].startswith("no luck no luck")
+    assert len(group[-1]) == 80
+    shown = cells(run("dlq", "show", "0123456789ab", "--reason", "chunk_failed").stdout)
+    assert [letter[0] for letter in shown] == [f"{NAME}/chunks/{index}" for index in range(5)]
+    assert shown[0][1:6] == ["CHUNK_FAILED", "-", "4", "0", "0"]
+    [request] = mesh.asked("ListDeadLetters")
+    assert request.filter.group == "deadLetterGroups/0123456789ab"
+    assert request.filter.reason == errors_pb2.ERROR_REASON_CHUNK_FAILED
+    lines = run("dlq", "show", "--limit", "2", "-o", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["chunk"] for line in lines] == ["0", "0"]
+    assert len(json.loads(run("dlq", "list", "-o", "json").stdout)["groups"]) == 1
+
+
+def test_dlq_replays_and_deletes(mesh: FakeMesh, run: Run) -> None:
+    done = run("dlq", "replay", "--group", "0123456789ab", "--kernel", "add")
+    assert done.stdout == (
+        f"3 dead letters run again, 1 of jobs that have ended otherwise stay\n  {NAME}\n"
+    )
+    [request] = mesh.asked("ReplayDeadLetters")
+    assert (request.filter.kernel, request.validate_only) == ("add", False)
+    done = run("dlq", "delete", "abc1/chunks/3", "--dry-run", "--reason", "chunk_failed")
+    assert done.stdout == "4 dead letters would be deleted\n"
+    [deletion] = mesh.asked("DeleteDeadLetters")
+    assert list(deletion.filter.names) == [f"{NAME}/chunks/3"]
+    assert deletion.validate_only
+    answer = json.loads(run("dlq", "replay", "--job", NAME, "-o", "json").stdout)
+    assert (answer["replayed"], answer["jobs"]) == ("3", [NAME])
+
+
+def test_drain(mesh: FakeMesh, run: Run) -> None:
+    assert run("drain", "worker-1").stdout == "worker-1 is draining (u1, u2)\n"
+    assert mesh.asked("DrainWorker")[0].name == "workers/worker-1"
+
+
 def test_jobs_get_chunks_and_cancel(mesh: FakeMesh, run: Run) -> None:
     page = run("jobs", "get", "abc1").stdout
     assert "count primes from 0 to 10000000000" in page
     assert "2 of 8 chunks, 25.0%" in page
     mesh.chunks = [Chunk(index=7, state=Chunk.STATE_DONE, worker="worker-1", attempt=2)]
     table = run("jobs", "chunks", NAME).stdout
-    assert table.splitlines()[1].split() == ["7", "DONE", "worker-1", "2", "-", "-"]
-    assert run("jobs", "cancel", "abc1").stdout == f"{NAME} is cancelled\n"
+    assert cells(table) == [["7", "DONE", "worker-1", "2", *"-----"]]
+    assert run("jobs", "cancel", "abc1", "--no-wait").stdout == f"{NAME} is cancelled\n"
+    slow = run("jobs", "cancel", "abc1", "--timeout", "100ms")
+    assert slow.exit_code == 4
+    assert slow.stderr == f"error: {NAME} is cancelled, but its chunks did not stop in 0.1 s\n"
+    mesh.job.cancellation.stop_time.FromMilliseconds(1_700_000_001_120)
+    said = run("jobs", "cancel", "abc1").stdout
+    assert said == f"{NAME} is cancelled, and stopped after 120 ms\n"
 
 
 def test_abacus_commands(mesh: FakeMesh, run: Run) -> None:
@@ -381,7 +537,9 @@ def test_the_second_ctrl_c_cancels(
 def test_a_terminal_gets_a_live_bar(
     mesh: FakeMesh, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    mesh.streams.append([snapshot(running_job()), ended(succeeded_job())])
+    last = succeeded_job()
+    last.progress.chunks_failed = 1
+    mesh.streams.append([snapshot(running_job()), ended(last)])
     parent, child = os.openpty()
     try:
         process = start("primes", "1e10", stderr=child)
@@ -395,7 +553,7 @@ def test_a_terminal_gets_a_live_bar(
         assert process.wait(timeout=20) == 0
     finally:
         os.close(parent)
-    assert b"/8 chunks" in shown
+    assert b"/8 chunks  1 given up" in shown
     assert b"455,052,511 primes" in shown
 
 
@@ -417,7 +575,9 @@ def test_a_line_every_few_seconds_where_there_is_no_terminal(
     mesh: FakeMesh, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tallymesh.cli.progress._FIRST_LINE_SECONDS", 0.0)
-    mesh.streams.append([snapshot(running_job()), delta(4), ended(succeeded_job())])
+    running = running_job()
+    running.progress.chunks_failed, running.progress.chunks_retrying = 1, 3
+    mesh.streams.append([snapshot(running), delta(4), ended(succeeded_job())])
     done = run("primes", "1e10")
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME}: ")]
-    assert lines == [f"{NAME}: 2/8 chunks (25.0%), 2 workers"]
+    assert lines == [f"{NAME}: 2/8 chunks (25.0%), 1 given up, 3 retrying, 2 workers"]

@@ -25,7 +25,7 @@ def exit_code(error: errors.TallymeshError) -> Exit:
             return Exit.USAGE
         case errors.JobCancelled():
             return Exit.CANCELLED
-        case errors.DeadlineExceeded() | errors.WaitTimeout():
+        case errors.DeadlineExceeded() | errors.WaitTimeout() | errors.StopTimeout():
             return Exit.TIMEOUT
         case errors.Unreachable():
             return Exit.UNREACHABLE

@@ -79,7 +79,7 @@ def follow(settings: Settings, handle: JobHandle) -> Exit:
 
 
 def _conclude(settings: Settings, handle: JobHandle) -> Exit:
-    from tallymesh.cli.job_text import result_text, summary
+    from tallymesh.cli.job_text import failure_text, result_text, summary
     from tallymesh.v1.job_pb2 import Job
 
     succeeded = handle.job.state == Job.STATE_SUCCEEDED
@@ -90,8 +90,8 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
         write(settings, handle.job, str)
     job = handle.job
     if job.state == Job.STATE_FAILED:
-        where = f" (chunk {job.error.chunk}, on {job.error.worker})" if job.error.worker else ""
-        click.echo(f"error: {job.name} failed: {job.error.message}{where}", err=True)
+        click.echo(f"error: {job.name} failed: {failure_text(job.error)}", err=True)
+        click.echo(f"  run what failed again: {_command(settings, 'replay', handle)}", err=True)
         return Exit.FAILED
     if job.state == Job.STATE_CANCELLED:
         click.echo(f"{job.name} was cancelled", err=True)

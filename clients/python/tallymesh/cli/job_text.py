@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tallymesh.cli import text
-from tallymesh.v1.job_pb2 import Chunk, Job
+from tallymesh.v1.job_pb2 import Chunk, Job, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, Work
 from tallymesh.works import outcome, state_name
 
@@ -20,7 +21,8 @@ def progress_line(job: Job) -> str:
     progress = job.progress
     parts = [
         f"{progress.chunks_done:,}/{text.counted(progress.chunks_total, 'chunk')}"
-        f" ({progress.fraction:.1%})"
+        f" ({progress.fraction:.1%})",
+        *trouble(progress),
     ]
     if progress.chunks_per_second:
         parts.append(f"{progress.chunks_per_second:,.1f} chunks/s")
@@ -33,6 +35,12 @@ def progress_line(job: Job) -> str:
     if job.state_reason:
         parts.append(job.state_reason)
     return f"{job.name}: {', '.join(parts)}"
+
+
+def trouble(progress: Progress) -> list[str]:
+    """Returns how many chunks were given up, and how many wait for a retry, where there are any."""
+    told = ((progress.chunks_failed, "given up"), (progress.chunks_retrying, "retrying"))
+    return [f"{count:,} {what}" for count, what in told if count]
 
 
 def summary(job: Job) -> str:
@@ -51,7 +59,12 @@ def summary(job: Job) -> str:
         f" {text.duration(text.seconds_of(job.compute_time))} of processor time;"
         f" accepted by {job.initiated_by}, answered by {job.checked_by}",
     ]
-    if mishaps := _mishaps(job):
+    if failed := job.progress.chunks_failed:
+        lines.append(
+            f"  without {text.counted(failed, 'chunk')} given up on the way ({_mishaps(job)}); see:"
+            f" tallymesh dlq show --job {job.name}"
+        )
+    elif mishaps := _mishaps(job):
         lines.append(f"  on the way: {mishaps}; every chunk is counted once all the same")
     return "\n".join(lines)
 
@@ -83,19 +96,18 @@ def job_page(job: Job) -> str:
         entered = f", not entered: {posting.error}"
     elif posting.HasField("post_time"):
         entered = f", {grouped(posting.amount)} entered, sum {grouped(posting.sum)}"
-    failure = ""
-    if job.HasField("error"):
-        failure = f"{job.error.message} (chunk {job.error.chunk}, on {job.error.worker or 'none'})"
     done = f"{text.number(job.progress.chunks_done)} of {text.number(job.chunk_count)} chunks"
+    has_started = job.HasField("start_time")
     return text.pairs(
         [
             ("job", job.name),
             ("state", text.state(state_name(job.state))),
             ("why", job.state_reason),
-            ("error", failure),
+            ("error", failure_text(job.error) if job.HasField("error") else ""),
+            ("cancelled", _cancellation(job.cancellation) if job.HasField("cancellation") else ""),
             ("work", work_text(job.work) or job.kernel),
             ("result", result_text(job) if job.state == Job.STATE_SUCCEEDED else ""),
-            ("progress", f"{done}, {job.progress.fraction:.1%}"),
+            ("progress", ", ".join([done, f"{job.progress.fraction:.1%}", *trouble(job.progress)])),
             (
                 "rate",
                 f"{job.progress.chunks_per_second:,.1f} chunks/s"
@@ -110,10 +122,14 @@ def job_page(job: Job) -> str:
             ),
             ("queue", f"{job.queue}, priority {job.priority}"),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))),
+            ("limits", _limits(job)),
             ("abacus", f"{job.abacus}{entered}" if job.abacus else ""),
             ("created", f"{text.clock(job.create_time)} by {job.initiated_by}"),
+            ("epoch", str(job.epoch) if job.epoch > 1 else ""),
+            *(("replayed", _replay(replay)) for replay in job.replays),
             ("waited", text.duration(_waited(job)) if job.create_time.seconds else ""),
-            ("ran", text.duration(_ran(job)) if job.HasField("start_time") else ""),
+            ("ran", text.duration(_ran(job)) if has_started else ""),
+            ("stages", _stages(job.stages)),
             (
                 "computed",
                 f"{text.duration(text.seconds_of(job.compute_time))} of processor time"
@@ -122,13 +138,14 @@ def job_page(job: Job) -> str:
             ),
             ("by", ", ".join(f"{name} {text.number(count)}" for name, count in _handlers(job))),
             ("mishaps", _mishaps(job)),
+            ("expires", text.clock(job.expire_time) if job.HasField("expire_time") else ""),
             ("answered", f"by {job.checked_by}" if job.checked_by else ""),
         ]
     )
 
 
 def chunk_table(chunks: Sequence[Chunk]) -> str:
-    """Returns the chunks as a table."""
+    """Returns the chunks as a table; START and COMMIT are times since the lease."""
     rows = [
         (
             text.number(chunk.index),
@@ -136,12 +153,33 @@ def chunk_table(chunks: Sequence[Chunk]) -> str:
             chunk.worker or "-",
             str(chunk.attempt or "-"),
             text.clock(chunk.lease_time),
+            _since_lease(chunk, "start_time"),
+            _since_lease(chunk, "commit_time"),
             _took(chunk),
+            str(chunk.refused_duplicates or "-"),
+            failure_text(chunk.error) if chunk.HasField("error") else "",
         )
         for chunk in chunks
     ]
-    headers = ("CHUNK", "STATE", "WORKER", "ATTEMPT", "LEASED", "TOOK")
-    return text.table(headers, rows, right="CHUNK ATTEMPT TOOK")
+    columns = "CHUNK STATE WORKER ATTEMPT LEASED START COMMIT TOOK REFUSED ERROR"
+    return text.table(columns.split(), rows, right="CHUNK ATTEMPT START COMMIT TOOK REFUSED")
+
+
+def failure_text(error: Job.Error) -> str:
+    """Returns why a job or a chunk failed, and where."""
+    where = [f"chunk {error.chunk}"] if error.chunk >= 0 else []
+    if error.worker:
+        where.append(f"on {error.worker}")
+    return f"{error.message} ({', '.join(where)})" if where else error.message
+
+
+def cancelled_text(job: Job) -> str:
+    """Returns one line on a job that was cancelled, and how soon it had stopped."""
+    cancellation = job.cancellation
+    if not cancellation.HasField("stop_time"):
+        return f"{job.name} is cancelled"
+    stopped = text.between(cancellation.request_time, cancellation.stop_time)
+    return f"{job.name} is cancelled, and stopped after {text.duration(stopped)}"
 
 
 def work_text(work: Work) -> str:
@@ -191,6 +229,48 @@ def _handlers(job: Job) -> list[tuple[str, int]]:
     return sorted(job.handled_by.items())
 
 
+def _limits(job: Job) -> str:
+    parts = [f"{text.counted(job.max_attempts, 'attempt')} a chunk"] if job.max_attempts else []
+    if job.tolerate_failures:
+        parts.append(f"{text.counted(job.tolerate_failures, 'chunk')} may fail")
+    for span, what in (
+        (job.chunk_timeout, "{} an attempt"),
+        (job.timeout, "{} in all"),
+        (job.ttl, "kept {} after its end"),
+    ):
+        if seconds := text.seconds_of(span):
+            parts.append(what.format(text.duration(seconds)))
+    return ", ".join(parts)
+
+
+def _cancellation(cancellation: Job.Cancellation) -> str:
+    asked = cancellation.request_time
+    parts = [text.clock(asked)]
+    for at, what in (
+        (cancellation.acknowledge_time, "acknowledged"),
+        (cancellation.stop_time, "stopped"),
+    ):
+        if at.seconds:
+            parts.append(f"{what} after {text.duration(text.between(asked, at))}")
+    if not cancellation.HasField("stop_time"):
+        parts.append("being stopped")
+    return ", ".join(parts)
+
+
+def _replay(replay: Job.Replay) -> str:
+    return (
+        f"{text.clock(replay.replay_time)}, epoch {replay.epoch},"
+        f" {text.counted(replay.chunks, 'chunk')}; had failed: {failure_text(replay.error)}"
+    )
+
+
+def _stages(stages: Job.Stages) -> str:
+    return ", ".join(
+        f"{field.name} {text.duration(text.seconds_of(took))}"
+        for field, took in stages.ListFields()
+    )
+
+
 def _mishaps(job: Job) -> str:
     told = (
         (job.failed_attempts, "failed attempt"),
@@ -214,6 +294,12 @@ def _ran(job: Job) -> float:
     if job.HasField("end_time"):
         return text.between(job.start_time, job.end_time)
     return text.since(job.start_time)
+
+
+def _since_lease(chunk: Chunk, field: Literal["start_time", "commit_time"]) -> str:
+    if not chunk.HasField(field):
+        return "-"
+    return f"+{text.duration(text.between(chunk.lease_time, getattr(chunk, field)))}"
 
 
 def _took(chunk: Chunk) -> str:

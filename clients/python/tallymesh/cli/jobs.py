@@ -1,4 +1,4 @@
-"""Commands about jobs: list, get, watch, cancel, chunks."""
+"""Commands about jobs: list, get, watch, cancel, replay, chunks."""
 # ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import click
 
 from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import (
+    DEFAULT_TIMEOUT,
     Settings,
     common_options,
     duration,
-    integer,
     label_option,
+    limit_option,
     pass_settings,
 )
 from tallymesh.cli.output import write, write_all
@@ -24,7 +25,7 @@ _STATES = ("pending", "running", "succeeded", "failed", "cancelled")
 @click.group()
 @common_options
 def jobs() -> None:
-    """Look at jobs, watch them, cancel them.
+    """Look at jobs, watch them, cancel them, replay them.
 
     A job's NAME may be given with or without its "jobs/".
     """
@@ -38,7 +39,7 @@ def jobs() -> None:
 @click.option("--queue", default="", help="Only of this queue.")
 @label_option
 @click.option("--since", type=duration, help="Only those accepted in the last: 10m, 2h.")
-@click.option("--limit", type=integer, default=50, help="At most so many; default 50.")
+@limit_option(50)
 @common_options
 @pass_settings
 def list_jobs(
@@ -61,8 +62,6 @@ def list_jobs(
     """
     from datetime import UTC, datetime, timedelta
 
-    if limit < 1:
-        raise click.BadParameter(f"{limit} is not at least 1", param_hint="--limit")
     with settings.connect() as client:
         found = client.jobs(
             states=states,
@@ -115,22 +114,53 @@ def watch(settings: Settings, name: str) -> Exit:
 @common_options
 @pass_settings
 def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> None:
-    """Cancel jobs, and wait until none of their chunks is running."""
+    """Cancel jobs, wait until nothing of them computes any more, and tell how long that took.
+
+    \b
+    Example:
+      tallymesh jobs cancel 1m80bxc6859yzg00
+    """
+    with settings.connect() as client:
+        handles = [client.job(name) for name in names]
+        # All of them first, so that none goes on while another one stops.
+        for handle in handles:
+            handle.cancel(wait=False)
+
+        from tallymesh.cli.job_text import cancelled_text
+
+        for handle in handles:
+            if not no_wait:
+                handle.cancel(timeout=settings.timeout or DEFAULT_TIMEOUT)
+            job = handle.job
+            write(settings, job, lambda job=job: cancelled_text(job))  # type: ignore[misc]
+
+
+@jobs.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@common_options
+@pass_settings
+def replay(settings: Settings, names: tuple[str, ...]) -> None:
+    """Run the chunks of failed jobs again that failed or were never done.
+
+    What is counted stays counted.
+
+    \b
+    Example:
+      tallymesh jobs replay 1m80bxc6859yzg00 && tallymesh jobs watch 1m80bxc6859yzg00
+    """
     with settings.connect() as client:
         for name in names:
-            job = client.job(name).cancel(wait=not no_wait)
-            write(settings, job, lambda name=job.name: f"{name} is cancelled")  # type: ignore[misc]
+            job = client.job(name).replay()
+            write(settings, job, lambda job=job: f"{job.name} runs again, epoch {job.epoch}")  # type: ignore[misc]
 
 
 @jobs.command()
 @click.argument("name")
-@click.option("--limit", type=integer, default=1000, help="At most so many; default 1000.")
+@limit_option(1000)
 @common_options
 @pass_settings
 def chunks(settings: Settings, name: str, limit: int) -> None:
-    """List a job's chunks: who computed each, which attempt, when."""
-    if limit < 1:
-        raise click.BadParameter(f"{limit} is not at least 1", param_hint="--limit")
+    """List a job's chunks: who computed each, which attempt, when; and why one was given up."""
     with settings.connect() as client:
         listed = list(islice(client.job(name).chunks(page_size=min(limit, 1000)), limit))
 

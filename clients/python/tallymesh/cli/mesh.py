@@ -1,4 +1,5 @@
-"""Commands about the mesh itself: status, whoami, check-store."""
+"""Commands about the mesh itself: status, whoami, check-store, drain."""
+# ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
 
 from __future__ import annotations
 
@@ -71,6 +72,27 @@ def check_store(settings: Settings) -> None:
         )
 
     write(settings, answer, page)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="WORKER...")
+@common_options
+@pass_settings
+def drain(settings: Settings, names: tuple[str, ...]) -> None:
+    """Make workers finish what they compute, hand the rest back and end.
+
+    A WORKER is named as by `tallymesh status`. No attempt of a chunk is spent. What supervises the
+    worker may start it again.
+
+    \b
+    Example:
+      tallymesh drain worker-1
+    """
+    with settings.connect() as client:
+        for name in names:
+            answer = client.drain_worker(name)
+            uids = ", ".join(answer.uids)
+            write(settings, answer, lambda name=name, uids=uids: f"{name} is draining ({uids})")  # type: ignore[misc]
 
 
 def _health_page(health: GetHealthResponse) -> str:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_DEFAULT_TIMEOUT = 10.0
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
+#: Seconds that a call may take, unless told otherwise.
+DEFAULT_TIMEOUT = 10.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h|d)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_MAX_DAYS = 36_500
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Settings:
         """Returns a client of the mesh."""
         from tallymesh.client import Client
 
-        return Client(self.address, timeout=self.timeout or _DEFAULT_TIMEOUT)
+        return Client(self.address, timeout=self.timeout or DEFAULT_TIMEOUT)
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
@@ -67,13 +69,16 @@ def number(value: str) -> str:
 
 
 def duration(value: str | float) -> float:
-    """Returns the seconds of a time such as "10", "1.5s", "50ms", "2m" or "1h"."""
+    """Returns the seconds of a time such as "10", "1.5s", "50ms", "2m", "1h" or "7d"."""
     if isinstance(value, float):
         return value
     match = _DURATION.fullmatch(value.strip())
     if match is None:
-        raise click.BadParameter(f"{value!r} is not a time such as 10, 1.5s, 50ms, 2m or 1h")
-    return float(match[1]) * _SECONDS[match[2]]
+        raise click.BadParameter(f"{value!r} is not a time such as 10, 1.5s, 50ms, 2m, 1h or 7d")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > _MAX_DAYS * _SECONDS["d"]:
+        raise click.BadParameter(f"{value!r} is more than {_MAX_DAYS:,}d")
+    return seconds
 
 
 def _refuse_option(value: str) -> None:
@@ -99,6 +104,12 @@ def _parse_labels(
     return labels
 
 
+def _demand_positive(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    if value < 1:
+        raise click.BadParameter(f"{value} is not at least 1", context, parameter)
+    return value
+
+
 def common_options(function: Function) -> Function:
     """Adds what every command takes, before it or after it."""
     for option in (
@@ -107,7 +118,7 @@ def common_options(function: Function) -> Function:
             type=duration,
             callback=_remember,
             expose_value=False,
-            help="Give up after this long: 10, 1.5s, 2m.",
+            help="Stop waiting after this long: 10, 1.5s, 2m. Jobs go on.",
         ),
         click.option(
             "-o",
@@ -157,10 +168,31 @@ label_option = click.option(
 )
 
 
+def limit_option(default: int) -> Callable[[Function], Function]:
+    """Adds how many to list at most."""
+    return click.option(
+        "--limit",
+        type=integer,
+        default=default,
+        callback=_demand_positive,
+        help=f"At most so many; default {default}.",
+    )
+
+
 def job_options(function: Function) -> Function:
     """Adds what every command takes that submits a job: as of JobOptions, and `detach`."""
     for option in (
         click.option("--detach", is_flag=True, help="Submit, print the job's name and end."),
+        click.option("--ttl", type=duration, help="Keep the ended job so long: 1h, 30d."),
+        click.option(
+            "--job-timeout", type=duration, help="Fail the job if it takes longer: 10m, 2h."
+        ),
+        click.option(
+            "--chunk-timeout", type=duration, help="Stop tries that take longer: 500ms, 2s."
+        ),
+        click.option(
+            "--tolerate-failures", type=integer, help="Chunks that may be given up; default 0."
+        ),
         click.option("--max-attempts", type=integer, help="Tries a chunk gets, 1 to 100."),
         click.option("--abacus", metavar="NAME", help="Add the total to this abacus, once."),
         label_option,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from tallymesh.cli import text
-from tallymesh.cli.job_text import grouped, progress_line
+from tallymesh.cli.job_text import grouped, progress_line, trouble
 
 if TYPE_CHECKING:
     from tallymesh.v1.job_pb2 import Job
@@ -106,7 +106,7 @@ class _Bar:
             self._console.print(job.name, style="dim", markup=False)
             self._is_named = True
         progress = job.progress
-        facts = [f"{progress.chunks_done:,}/{progress.chunks_total:,} chunks"]
+        facts = [f"{progress.chunks_done:,}/{progress.chunks_total:,} chunks", *trouble(progress)]
         if progress.chunks_per_second:
             facts.append(f"{progress.chunks_per_second:,.1f}/s")
         if progress.HasField("eta"):

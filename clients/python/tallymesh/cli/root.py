@@ -25,12 +25,16 @@ _SECTIONS = {
         "add": "compute:add",
         "simulate": "compute:simulate",
         "jobs": "jobs:jobs",
+        "dlq": "dlq:dlq",
         "abacus": "abacus:abacus",
     },
     "Look": {
         "status": "mesh:status",
         "whoami": "mesh:whoami",
         "check-store": "mesh:check_store",
+    },
+    "Run a mesh": {
+        "drain": "mesh:drain",
     },
 }
 _COMMANDS = {name: home for section in _SECTIONS.values() for name, home in section.items()}
@@ -70,9 +74,10 @@ class Root(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands in sections."""
-        own = {title: list(section) for title, section in _SECTIONS.items()}
-        added = [name for name in self.list_commands(ctx) if name not in _COMMANDS]
-        for title, names in {**own, "Run a mesh": added}.items():
+        sections = {title: list(section) for title, section in _SECTIONS.items()}
+        added = (name for name in self.list_commands(ctx) if name not in _COMMANDS)
+        sections["Run a mesh"].extend(added)
+        for title, names in sections.items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
             rows = [(name, found.get_short_help_str(70)) for name, found in commands if found]
             if rows:

@@ -83,6 +83,12 @@ def size(count: int) -> str:
     return f"{amount:.1f} TiB"
 
 
+def shortened(words: str, width: int) -> str:
+    """Returns the words on one line, at most so many characters of them."""
+    line = " ".join(words.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
 def state(name: str) -> str:
     """Returns the name of a state in its colour."""
     return click.style(name, fg=_STATE_COLORS.get(name))
