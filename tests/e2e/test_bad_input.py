@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tallymesh import Client, InvalidField, Job, Simulate, UnknownKernel, Unreachable, Work
 from tallymesh.v1 import abacus_service_pb2 as abacus
+from tallymesh.v1 import dead_letter_service_pb2, fleet_service_pb2
 from tallymesh.v1 import job_service_pb2 as jobs
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
@@ -206,6 +208,51 @@ BAD_JOBS = {
         "100",
         (*PRIMES, "--max-attempts", "0"),
     ),
+    "fewer failures than none": Bad(
+        {"work": TO_100, "tolerate_failures": -1},
+        "job.tolerate_failures",
+        "-1",
+        "4194304",
+        (*PRIMES, "--tolerate-failures", "-1"),
+    ),
+    "more failures than chunks": Bad(
+        {"work": TO_100, "tolerate_failures": 2**22 + 1},
+        "job.tolerate_failures",
+        "4194305",
+        "4194304",
+        (*PRIMES, "--tolerate-failures", "4194305"),
+    ),
+    "no time for a chunk": Bad(
+        {"work": TO_100, "chunk_timeout": "0s"},
+        "job.chunk_timeout",
+        "0 s",
+        "from 1 ms to 7 days",
+        (*PRIMES, "--chunk-timeout", "0"),
+    ),
+    "too much time for a chunk": Bad(
+        {"work": TO_100, "chunk_timeout": "604801s"},
+        "job.chunk_timeout",
+        "604801 s",
+        "7 days",
+        (*PRIMES, "--chunk-timeout", "604801s"),
+    ),
+    "time before the beginning": Bad(
+        {"work": TO_100, "timeout": "-1s"}, "job.timeout", "-1 s", "1 ms"
+    ),
+    "too much time for a job": Bad(
+        {"work": TO_100, "timeout": "31622400s"},
+        "job.timeout",
+        "31622400 s",
+        "365 days",
+        (*PRIMES, "--job-timeout", "366d"),
+    ),
+    "too short to be read": Bad(
+        {"work": TO_100, "ttl": "0.5s"},
+        "job.ttl",
+        "0.5 s",
+        "from 1 s to 365 days",
+        (*PRIMES, "--ttl", "500ms"),
+    ),
 }
 
 
@@ -281,11 +328,14 @@ def cases(*, typed: bool | None = None, cli: bool = False) -> pytest.MarkDecorat
 @cases(typed=True)
 def test_grpc_refuses_a_bad_job(stub: JobServiceStub, bad: Bad) -> None:
     job = ParseDict(bad.job, Job())
-    for call in (
-        lambda: stub.CreateJob(jobs.CreateJobRequest(job=job)),
-        lambda: list(stub.RunJob(jobs.RunJobRequest(job=job))),
+    good = jobs.CreateJobRequest(job=ParseDict({"work": TO_100}, Job()))
+    batch = jobs.BatchCreateJobsRequest(requests=[good, jobs.CreateJobRequest(job=job)])
+    for call, refused in (
+        (lambda: stub.CreateJob(jobs.CreateJobRequest(job=job)), bad),
+        (lambda: list(stub.RunJob(jobs.RunJobRequest(job=job))), bad),
+        (lambda: stub.BatchCreateJobs(batch), replace(bad, field=f"requests[1].{bad.field}")),
     ):
-        assert_refused(of_grpc(call, grpc.StatusCode.INVALID_ARGUMENT), bad)
+        assert_refused(of_grpc(call, grpc.StatusCode.INVALID_ARGUMENT), refused)
 
 
 @cases(typed=True)
@@ -326,6 +376,10 @@ def test_an_unknown_kernel(stub: JobServiceStub, rest: Rest, client: Client) -> 
         client.submit(unknown)
 
 
+#: What is asked of one job by REST.
+NAMED = (
+    ("GET", ""), ("GET", ":watch"), ("POST", ":cancel"), ("POST", ":replay"), ("GET", "/chunks"),
+)  # fmt: skip
 BAD_NAMES = ["jobs/", "jobs/x", "jobs/no-such-name-here", "abaci/main", "jobs/../../etc/passwd"]
 
 
@@ -335,6 +389,9 @@ def test_a_name_that_is_no_jobs(stub: JobServiceStub, name: str) -> None:
         (lambda: stub.GetJob(jobs.GetJobRequest(name=name)), "name"),
         (lambda: list(stub.WatchJob(jobs.WatchJobRequest(name=name))), "name"),
         (lambda: stub.CancelJob(jobs.CancelJobRequest(name=name)), "name"),
+        (lambda: stub.ReplayJob(jobs.ReplayJobRequest(name=name)), "name"),
+        (lambda: stub.BatchGetJobs(jobs.BatchGetJobsRequest(names=[name])), "names[0]"),
+        (lambda: list(stub.CollectJobs(jobs.CollectJobsRequest(names=[name]))), "names[0]"),
         (lambda: stub.ListChunks(jobs.ListChunksRequest(parent=name)), "parent"),
     ):
         refused = of_grpc(call, grpc.StatusCode.INVALID_ARGUMENT)
@@ -346,13 +403,13 @@ def test_a_name_that_is_no_jobs(stub: JobServiceStub, name: str) -> None:
 
 
 def test_a_name_that_is_no_jobs_by_rest_and_command_line(rest: Rest, cli: CommandLine) -> None:
-    for method, suffix in (("GET", ""), ("GET", ":watch"), ("POST", ":cancel"), ("GET", "/chunks")):
+    for method, suffix in NAMED:
         body = "{}" if method == "POST" else None
         refused = of_rest(rest, method, f"/v1/jobs/x{suffix}", body)
         assert refused.reason == "INVALID_FIELD"
         assert refused.metadata["value"] == "jobs/x"
         assert "16 characters" in refused.metadata["bound"]
-    for command in ("get", "watch", "cancel", "chunks"):
+    for command in ("get", "watch", "cancel", "replay", "chunks"):
         said = cli.fail("jobs", command, "x", code=2)
         assert "'jobs/x' is not a job's name: jobs/ and 16 characters of [a-z0-9]" in said
 
@@ -363,17 +420,153 @@ def test_a_job_that_does_not_exist(stub: JobServiceStub, rest: Rest) -> None:
         lambda: stub.GetJob(jobs.GetJobRequest(name=name)),
         lambda: list(stub.WatchJob(jobs.WatchJobRequest(name=name))),
         lambda: stub.CancelJob(jobs.CancelJobRequest(name=name)),
+        lambda: stub.ReplayJob(jobs.ReplayJobRequest(name=name, epoch=1)),
+        lambda: stub.BatchGetJobs(jobs.BatchGetJobsRequest(names=[name])),
+        lambda: list(stub.CollectJobs(jobs.CollectJobsRequest(names=[name]))),
         lambda: stub.ListChunks(jobs.ListChunksRequest(parent=name)),
     ):
         refused = of_grpc(call, grpc.StatusCode.NOT_FOUND)
         assert (refused.reason, refused.metadata["name"]) == ("NOT_FOUND", name)
-    for method, suffix in (("GET", ""), ("GET", ":watch"), ("POST", ":cancel"), ("GET", "/chunks")):
+    for method, suffix in NAMED:
         body = "{}" if method == "POST" else None
         refused = of_rest(rest, method, f"/v1/{name}{suffix}", body, status=404)
         assert (refused.reason, refused.metadata["name"]) == ("NOT_FOUND", name)
     answer = rest.request("GET", f"/v1/{name}")
     assert answer.headers["tallymesh-node"] == "gateway-1"
     assert answer.headers["tallymesh-request-id"]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A request that is refused.
+
+    Attributes:
+        method: What is called.
+        request: As JSON.
+        field: What is at fault.
+        value: What was given there.
+        bound: A word of what would have been taken.
+    """
+
+    method: str
+    request: dict[str, Any]
+    field: str
+    value: str
+    bound: str
+
+
+def unfit_letters(method: str) -> list[Unfit]:
+    """What every call refuses that takes a filter of dead letters."""
+    return [
+        Unfit(method, {"filter": {given: value}}, f"filter.{field}", shown, bound)
+        for given, value, field, shown, bound in (
+            ("names", ["jobs/x/chunks/0"], "names[0]", "jobs/x/chunks/0", "a chunk's name"),
+            ("names", [f"jobs/{'0' * 16}"], "names[0]", f"jobs/{'0' * 16}", "a chunk's name"),
+            ("names", [f"jobs/{'0' * 16}/chunks/0"] * 1001, "names", "1001", "1000"),
+            ("group", "deadLetterGroups/xyz", "group", "deadLetterGroups/xyz", "12 characters"),
+            ("group", "0123456789ab", "group", "0123456789ab", "deadLetterGroups/"),
+            ("job", "jobs/x", "job", "jobs/x", "16 characters"),
+            ("kernel", "fly", "kernel", "fly", "count_primes, add, simulate"),
+            ("reason", 999, "reason", "999", "reason"),
+        )
+    ]
+
+
+UNFIT = [
+    Unfit("JobService/BatchCreateJobs", {}, "requests", "0", "1 to 1000"),
+    Unfit("JobService/BatchCreateJobs", {"requests": [{}] * 1001}, "requests", "1001", "1 to 1000"),
+    Unfit(
+        "JobService/BatchCreateJobs",
+        {"requests": [{"job": {"work": TO_100}}, {"job": {"work": TO_100}, "request_id": "a b"}]},
+        "requests[1].request_id",
+        "a b",
+        "visible ASCII",
+    ),
+    Unfit("JobService/BatchGetJobs", {}, "names", "0", "1 to 1000"),
+    Unfit("JobService/BatchGetJobs", {"names": ["x"] * 1001}, "names", "1001", "1 to 1000"),
+    Unfit("JobService/CollectJobs", {}, "names", "0", "1 to 10000"),
+    Unfit("JobService/CollectJobs", {"names": ["x"] * 10_001}, "names", "10001", "1 to 10000"),
+    Unfit(
+        "JobService/ReplayJob", {"name": f"jobs/{'0' * 16}", "epoch": -1}, "epoch", "-1", "epoch"
+    ),
+    Unfit(
+        "DeadLetterService/ListDeadLetterGroups", {"page_size": 1001}, "page_size", "1001", "1000"
+    ),
+    Unfit("DeadLetterService/ListDeadLetterGroups", {"page_token": "z"}, "page_token", "z", "list"),
+    Unfit("DeadLetterService/ListDeadLetters", {"page_size": -1}, "page_size", "-1", "1000"),
+    Unfit("DeadLetterService/ListDeadLetters", {"page_token": "z"}, "page_token", "z", "list"),
+    *unfit_letters("DeadLetterService/ListDeadLetters"),
+    Unfit("DeadLetterService/ReplayDeadLetters", {}, "filter", "", "at least one condition"),
+    Unfit("DeadLetterService/ReplayDeadLetters", {"filter": {}}, "filter", "", "at least one"),
+    *unfit_letters("DeadLetterService/ReplayDeadLetters"),
+    Unfit("DeadLetterService/DeleteDeadLetters", {"filter": {}}, "filter", "", "at least one"),
+    *unfit_letters("DeadLetterService/DeleteDeadLetters"),
+    *(
+        Unfit(f"FleetService/{method}Worker", {"name": name}, "name", name, "workers/")
+        for method in ("Drain", "Delete")
+        for name in ("", "workers/", "worker-1", "workers/No name")
+    ),
+]
+#: Where REST takes the whole request as the body of a POST.
+PATHS = {
+    "JobService/BatchCreateJobs": "/v1/jobs:batchCreate",
+    "JobService/CollectJobs": "/v1/jobs:collect",
+    "DeadLetterService/ReplayDeadLetters": "/v1/deadLetters:replay",
+    "DeadLetterService/DeleteDeadLetters": "/v1/deadLetters:delete",
+}
+
+
+SERVICES = {
+    **jobs.DESCRIPTOR.services_by_name,
+    **dead_letter_service_pb2.DESCRIPTOR.services_by_name,
+    **fleet_service_pb2.DESCRIPTOR.services_by_name,
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT, ids=lambda unfit: f"{unfit.method} {unfit.field}")
+def test_an_unfit_request(channel: grpc.Channel, rest: Rest, unfit: Unfit) -> None:
+    service, _, name = unfit.method.partition("/")
+    method = SERVICES[service].methods_by_name[name]
+    request = ParseDict(unfit.request, GetMessageClass(method.input_type)())
+    call = channel.unary_stream(
+        f"/tallymesh.v1.{unfit.method}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=bytes,
+    )
+    refusals = [of_grpc(lambda: list(call(request)), grpc.StatusCode.INVALID_ARGUMENT)]
+    if path := PATHS.get(unfit.method):
+        refusals.append(of_rest(rest, "POST", path, unfit.request))
+    for refused in refusals:
+        assert refused.reason == "INVALID_FIELD"
+        assert refused.metadata["field"] == refused.violation == unfit.field
+        assert refused.metadata["value"] == unfit.value
+        assert unfit.bound in refused.metadata["bound"]
+
+
+def test_rest_refuses_times_and_reasons_that_are_none(rest: Rest) -> None:
+    for path, request in (
+        ("/v1/deadLetters:delete", {"filter": {"fail_time_from": "soon"}}),
+        ("/v1/deadLetters:replay", {"filter": {"reason": "BAD_LUCK"}}),
+        ("/v1/jobs", {"work": TO_100, "ttl": "1 week"}),
+        ("/v1/jobs:batchCreate", {"requests": {"job": []}}),
+    ):
+        assert of_rest(rest, "POST", path, request).reason == "MALFORMED_REQUEST"
+
+
+def test_a_worker_that_does_not_exist(rest: Rest, cli: CommandLine) -> None:
+    for method, suffix in (("POST", ":drain"), ("DELETE", "")):
+        body = "{}" if suffix else None
+        refused = of_rest(rest, method, f"/v1/workers/nobody{suffix}", body, status=404)
+        assert (refused.reason, refused.metadata["name"]) == ("NOT_FOUND", "workers/nobody")
+    assert cli.fail("drain", "nobody", code=1) == "error: workers/nobody does not exist\n"
+
+
+def test_dead_letters_by_command_line(cli: CommandLine) -> None:
+    said = cli.fail("dlq", "show", "xyz", code=2)
+    assert said.startswith("error: filter.group: 'deadLetterGroups/xyz' is not a group's name")
+    assert "'bad_luck' is not one of" in cli.fail("dlq", "delete", "--reason", "bad_luck", code=2)
+    for command in ("replay", "delete"):
+        assert "name letters, or give --group" in cli.fail("dlq", command, "--dry-run", code=2)
 
 
 @pytest.mark.parametrize("name", ["abaci/", "abaci/No_Name", "abaci/1st", f"abaci/{'a' * 64}"])
@@ -465,7 +658,16 @@ def test_a_body_of_10_mib(rest: Rest, stub: JobServiceStub, client: Client) -> N
 
 @pytest.mark.parametrize(
     "method",
-    ["JobService/GetJob", "JobService/WatchJob", "MeshService/WhoAmI", "AbacusService/GetSum"],
+    [
+        "JobService/GetJob",
+        "JobService/WatchJob",
+        "JobService/BatchCreateJobs",
+        "JobService/CollectJobs",
+        "DeadLetterService/DeleteDeadLetters",
+        "FleetService/DrainWorker",
+        "MeshService/WhoAmI",
+        "AbacusService/GetSum",
+    ],
 )
 def test_bytes_that_are_no_message(channel: grpc.Channel, method: str) -> None:
     path = f"/tallymesh.v1.{method}"

@@ -1,7 +1,9 @@
 """The command line, each command as a user runs it."""
 
 import json
+import re
 import signal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -94,6 +96,57 @@ def test_a_job_that_fails_fails_the_command(cli: CommandLine) -> None:
     assert "failed" in cli.fail(*failing, "--crash-rate", "1", code=1)
 
 
+def test_dead_letters_are_found_replayed_and_deleted(cli: CommandLine) -> None:
+    failing = ("simulate", "--failure-rate", "1", "--max-attempts", "1")
+    said = cli.fail(*failing, code=1)
+    name = said.split("jobs replay ")[1].strip()
+
+    def letters() -> list[dict[str, Any]]:
+        shown = cli.output("dlq", "show", "--job", name, "-o", "jsonl")
+        return [json.loads(line) for line in shown.splitlines()]
+
+    (letter,) = letters()
+    assert (letter["job"], letter["reason"]) == (name, "ERROR_REASON_CHUNK_FAILED")
+    assert (letter["replays"], letter["epoch"], letter["failed_attempts"]) == (0, "1", 1)
+    groups = [json.loads(line) for line in cli.output("dlq", "list", "-o", "jsonl").splitlines()]
+    (group,) = (group for group in groups if group["name"] == letter["group"])
+    assert int(group["count"]) >= 1
+    assert group["last_fail_time"] >= letter["fail_time"]
+    kind = group["name"].removeprefix("deadLetterGroups/")
+    assert kind in cli.output("dlq", "list")
+    assert letter["name"] in cli.output("dlq", "show", kind)
+
+    chosen = ("--group", kind, "--job", name, "--reason", "chunk_failed")
+    assert cli.output("dlq", "replay", *chosen, "--dry-run").startswith("1 dead letter would run")
+    assert letters() == [letter]
+    assert cli.output("dlq", "replay", letter["name"]) == f"1 dead letter runs again\n  {name}\n"
+    assert "failed" in cli.fail("jobs", "watch", name, code=1)
+    (again,) = letters()
+    assert (again["replays"], again["epoch"]) == (1, "2")
+    page = cli.output("jobs", "get", name)
+    assert "epoch 2, 1 chunk; had failed: simulated failure" in page
+
+    assert cli.output("dlq", "delete", *chosen, "--dry-run") == "1 dead letter would be deleted\n"
+    assert cli.output("dlq", "delete", *chosen) == "1 dead letter deleted\n"
+    assert letters() == []
+    assert cli.output("dlq", "replay", "--job", name) == "0 dead letters run again\n"
+
+
+def test_a_failed_job_is_replayed(cli: CommandLine) -> None:
+    limits = ("--max-attempts", "1", "--chunk-timeout", "30s", "--ttl", "1h")
+    said = cli.fail("simulate", "--failure-rate", "1", *limits, code=1)
+    name = said.split("jobs replay ")[1].strip()
+    assert cli.output("jobs", "replay", name) == f"{name} runs again, epoch 2\n"
+    assert "failed" in cli.fail("jobs", "watch", name, code=1)
+    page = cli.output("jobs", "get", name)
+    assert "1 attempt a chunk, 30.0 s an attempt, kept 1 h 00 min after its end" in page
+    assert "expires " in page
+    assert "FAILED" in cli.output("jobs", "chunks", name)
+    done = cli.output("simulate", "--detach").strip()
+    assert cli.output("jobs", "watch", done) == "1\n"
+    assert "not failed" in cli.fail("jobs", "replay", done, code=1)
+
+
 def test_a_wait_that_is_too_long_ends_the_command_but_not_the_job(
     cli: CommandLine, client: Client
 ) -> None:
@@ -127,9 +180,11 @@ def test_a_cancelled_job_ends_its_watch(cli: CommandLine, client: Client) -> Non
     with running(cli.command("jobs", "watch", job.name)) as watch:
         assert watch.stderr is not None
         assert "2 chunks" in watch.stderr.readline()
-        assert cli.output("jobs", "cancel", job.name) == f"{job.name} is cancelled\n"
+        said = cli.output("jobs", "cancel", job.name)
+        assert re.fullmatch(rf"{job.name} is cancelled, and stopped after \d+(\.\d+)? m?s\n", said)
         assert watch.wait(timeout=20) == 3
         assert "was cancelled" in watch.stderr.read()
+    assert ", stopped after " in cli.output("jobs", "get", job.name)
 
 
 def test_what_is_not_there(cli: CommandLine, client: Client) -> None:

@@ -1,7 +1,9 @@
 """The Python client, through Envoy."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -9,15 +11,19 @@ import pytest
 
 from tallymesh import (
     Add,
+    Chunk,
     Client,
     CountPrimes,
     Job,
     JobCancelled,
     JobEnded,
     JobFailed,
+    JobNotReplayable,
+    JobTimedOut,
     RequestIdReused,
     Simulate,
     WaitTimeout,
+    Work,
 )
 from tallymesh.v1 import errors_pb2, mesh_service_pb2, mesh_service_pb2_grpc
 from tests.harness.local_mesh import LocalMesh
@@ -81,6 +87,82 @@ def test_a_wait_may_end_before_the_job(client: Client) -> None:
     job.cancel()
     with pytest.raises(JobCancelled):
         job.result()
+
+
+def test_a_job_that_takes_too_long_fails_with_its_own_error(client: Client) -> None:
+    job = client.submit(simulate(60), job_timeout=timedelta(milliseconds=200))
+    with pytest.raises(JobTimedOut) as raised:
+        job.result(timeout=30)
+    assert (raised.value.reason, raised.value.job.error.chunk) == ("JOB_TIMED_OUT", -1)
+
+
+def test_failures_that_are_tolerated_show_beside_the_result(client: Client) -> None:
+    work = Simulate(failure_rate=0.5, seed=5)
+    job = client.submit(work, chunks=20, max_attempts=1, tolerate_failures=20)
+    counted = job.result(timeout=30)
+    failed = job.job.progress.chunks_failed
+    assert 0 < failed < 20
+    assert counted == job.job.progress.chunks_done == 20 - failed
+    letters = {letter.chunk for letter in client.dead_letters.list(job=job.name)}
+    lost = {chunk.index for chunk in job.chunks() if chunk.state == Chunk.STATE_FAILED}
+    assert letters == lost
+    assert len(lost) == failed
+
+
+def test_a_failed_job_is_replayed_once(client: Client) -> None:
+    job = client.submit(simulate(failure_rate=1), max_attempts=1)
+    with pytest.raises(JobFailed):
+        job.result(timeout=30)
+    late = client.job(job.name)
+    late.refresh()
+    assert job.replay().epoch == 2
+    assert late.replay().epoch == 2, "whoever saw the same failure replays nothing more"
+    with pytest.raises(JobFailed):
+        job.result(timeout=30)
+    assert [replay.epoch for replay in job.job.replays] == [2]
+    assert job.job.failed_attempts == 2
+    running = client.submit(simulate(3600))
+    with pytest.raises(JobNotReplayable, match="not failed"):
+        running.replay()
+    running.cancel()
+
+
+def test_hundreds_of_jobs_are_collected_exactly(client: Client) -> None:
+    works: list[Any] = [Add(numbers=[str(index), "0.5"]) for index in range(300)]
+    failing = Job(work=Work(simulate=simulate(failure_rate=1)), max_attempts=1)
+    handles = client.submit_many([*works, failing], chunks=1, labels={"by": "hundred"})
+    found = {handle.name: handle for handle in client.collect(handles, timeout=60)}
+    assert found.keys() == {handle.name for handle in handles}
+    sums = [handle.result() for handle in handles[:300]]
+    assert sums == [index + Decimal("0.5") for index in range(300)]
+    with pytest.raises(JobFailed):
+        handles[300].result()
+    assert dict(handles[7].job.labels) == {"by": "hundred"}
+    again = client.collect([handles[7].name], timeout=60)
+    assert next(again).result() == Decimal("7.5"), "what has ended is told at once"
+
+
+def test_many_are_run_in_order_and_under_one_id_once(client: Client) -> None:
+    works = [CountPrimes(stop=10**digits) for digits in (6, 3, 5)]
+    request_id = str(uuid4())
+    expected = [PRIMES_UP_TO[10**6], 168, 9_592]
+    assert list(client.run_many(works, request_id=request_id, timeout=60)) == expected
+    first = client.submit_many(works, request_id=request_id)
+    second = client.submit_many(works, request_id=request_id)
+    assert [handle.name for handle in first] == [handle.name for handle in second]
+    assert [handle.result() for handle in first] == expected
+
+
+def test_a_collection_waits_for_those_that_run(client: Client) -> None:
+    handles = client.submit_many([simulate(), simulate(3600)])
+    found = client.collect(handles, timeout=1)
+    assert next(found) is handles[0]
+    with pytest.raises(WaitTimeout) as raised:
+        next(found)
+    assert raised.value.job.name == handles[1].name
+    handles[1].cancel()
+    with pytest.raises(JobCancelled):
+        next(client.collect(handles[1:], timeout=30)).result()
 
 
 def test_attempts_are_spent_before_a_job_fails(client: Client) -> None:

@@ -120,6 +120,46 @@ def test_a_job_is_cancelled(rest: Rest) -> None:
     assert refused.json["details"][0]["metadata"]["state"] == "SUCCEEDED"
 
 
+def test_jobs_go_in_batches_and_come_as_they_end(mesh: LocalMesh, rest: Rest) -> None:
+    requests: list[Any] = [{"job": {"work": {"simulate": {}}, "chunk_count": n}} for n in (1, 2, 3)]
+    names = [
+        job["name"] for job in rest.post("/v1/jobs:batchCreate", {"requests": requests})["jobs"]
+    ]
+    query = "&".join(f"names={name}" for name in names)
+    assert [job["name"] for job in rest.get(f"/v1/jobs:batchGet?{query}")["jobs"]] == names
+    chunks = {}
+    with closing(HTTPConnection(mesh.address, timeout=30)) as connection:
+        body = json.dumps({"names": names})
+        connection.request("POST", "/v1/jobs:collect", body, {"content-type": "application/json"})
+        for line in connection.getresponse():
+            for job in json.loads(line)["jobs"]:
+                chunks[job["name"]] = job["result"]["simulate"]["chunks"]
+    assert chunks == dict(zip(names, "123", strict=True))
+
+
+def test_a_failed_job_is_replayed_and_its_dead_letter_deleted(rest: Rest) -> None:
+    failing = {"simulate": {"failure_rate": 1}}
+    name = submit(rest, failing, max_attempts=1)
+    failed = ended(rest, name)
+    assert (failed["state"], failed["epoch"]) == ("STATE_FAILED", "1")
+    query = f"/v1/deadLetters?filter.job={name}"
+    (letter,) = rest.get(query)["dead_letters"]
+    groups = rest.get("/v1/deadLetterGroups")["groups"]
+    assert letter["group"] in [group["name"] for group in groups]
+    assert rest.post(f"/v1/{name}:replay", {"epoch": 1})["epoch"] == "2"
+    assert ended(rest, name)["state"] == "STATE_FAILED"
+    chosen = {"filter": {"names": [letter["name"]]}}
+    assert rest.post("/v1/deadLetters:replay", {**chosen, "validate_only": True})["replayed"] == "1"
+    assert rest.post("/v1/deadLetters:delete", chosen)["deleted"] == "1"
+    assert rest.get(query)["dead_letters"] == []
+    late = submit(rest, TO_10_6)
+    ended(rest, late)
+    refused = rest.request("POST", f"/v1/{late}:replay", "{}")
+    assert refused.status == 400
+    assert refused.json["details"][0]["reason"] == "JOB_NOT_REPLAYABLE"
+    assert refused.json["details"][0]["metadata"]["state"] == "SUCCEEDED"
+
+
 def test_an_abacus_is_added_to_watched_and_reset(mesh: LocalMesh, rest: Rest) -> None:
     path = f"/v1/abaci/a{uuid4().hex}"
     assert rest.get(path)["value"] == "0"
@@ -164,8 +204,11 @@ def test_a_worker_needs_nothing_but_rest(rest: Rest) -> None:
     assert (chunks["first"], chunks["count"]) == ("0", "3")
 
     results = [{"chunks": chunks, "sums": [1, 1, 1], "compute_micros": [10, 10, 10]}]
-    counted = synchronize(results=results, draining=True)
+    counted = synchronize(results=results)
     assert (counted["accepted"], counted["refused"]) == ("3", "0")
+    assert rest.post("/v1/workers/by-hand:drain")["uids"] == [worker["uid"]]
+    assert synchronize()["drain"] is True
+    synchronize(draining=True)
     job = ended(rest, name)
     assert job["result"]["simulate"]["chunks"] == "3"
     assert job["handled_by"] == {"by-hand": "3"}
