@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from tallymesh.v1 import abacus_service_pb2 as pb
 from tallymesh_core.rpc.channel import open_channel
+from tallymesh_core.store.connection import SCHEMA_VERSION
 from tests.harness.polling import eventually
 from tests.harness.valkey import ValkeyServer
 from tests.integration.abacus.conftest import SERVICE, Node, StartNode
@@ -216,7 +217,7 @@ async def test_it_comes_back_with_a_store_that_lost_everything(
     await eventually(node.serving, timeout=2)
     added = await node.stub.AddNumber(pb.AddNumberRequest(name=VISITORS, number=7))
     assert added.sum.value == "7"
-    assert server.execute("HGET", "tm:meta", "schema") == "1"
+    assert server.execute("HGET", "tm:meta", "schema") == str(SCHEMA_VERSION)
 
 
 async def not_serving(node: Node) -> bool:
