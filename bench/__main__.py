@@ -1,27 +1,42 @@
-"""`python -m bench`: runs benches one after the other on one mesh, and shows what they found."""
+"""`python -m bench`: runs benches one after the other, and shows what they found."""
 
 import argparse
+import itertools
 import json
 import re
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import abacus, idle, latency, primes, submit, synchronize, throughput
+from bench import abacus, batch, idle, latency, primes, submit, synchronize, throughput
 from bench.figures import Figure, Results, as_markdown, as_text
 from bench.machine import Conditions, Watch
-from bench.mesh import running_mesh
+from bench.mesh import BenchMesh, running_mesh
 
-#: In this order, so that what is idle has not worked before.
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What is measured, and the options of `tallymesh up` for the mesh it is measured on."""
+
+    measure: Callable[[BenchMesh, bool], Sequence[Figure]]
+    options: tuple[str, ...] = ()
+
+
+_ONE_WORKER = ("--workers", "1", "--slots", "2")
+#: In this order, so that what is idle has not worked before; neighbours with the same options share
+#: a mesh.
 _BENCHES = {
-    "idle": idle.measure,
-    "latency": latency.measure,
-    "submit": submit.measure,
-    "throughput": throughput.measure,
-    "synchronize": synchronize.measure,
-    "abacus": abacus.measure,
-    "primes": primes.measure,
+    "idle": _Bench(idle.measure),
+    "latency": _Bench(latency.measure),
+    "submit": _Bench(submit.measure),
+    "throughput": _Bench(throughput.measure),
+    "synchronize": _Bench(synchronize.measure),
+    "abacus": _Bench(abacus.measure),
+    "primes": _Bench(primes.measure),
+    "batch": _Bench(batch.measure, _ONE_WORKER),
 }
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 _SECTION = re.compile("(?<=<!-- figures -->\n).*(?=<!-- end -->)", re.DOTALL)
@@ -31,7 +46,8 @@ def main() -> None:
     arguments = _arguments()
     # Told to end, it is to end what it has started.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    results, conditions = _run(arguments.benches or list(_BENCHES), arguments.quick)
+    chosen = [name for name in _BENCHES if not arguments.benches or name in arguments.benches]
+    results, conditions = _run(chosen, arguments.quick)
     if arguments.output == "json":
         figures = {name: [one.as_json() for one in found] for name, found in results.items()}
         print(json.dumps({"conditions": conditions.as_json(), "benches": figures}, indent=2))
@@ -63,12 +79,12 @@ def _arguments() -> argparse.Namespace:
 def _run(names: list[str], quick: bool) -> tuple[Results, Conditions]:
     watch = Watch()
     results: dict[str, list[Figure]] = {}
-    with running_mesh() as mesh:
-        for name, measure in _BENCHES.items():
-            if name in names:
+    for options, group in itertools.groupby(names, lambda name: _BENCHES[name].options):
+        with running_mesh(*options) as mesh:
+            for name in group:
                 begun = time.monotonic()
                 print(f"{name} …", end=" ", flush=True, file=sys.stderr)
-                results[name] = list(measure(mesh, quick))
+                results[name] = list(_BENCHES[name].measure(mesh, quick))
                 print(f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
     return results, watch.conditions()
 

@@ -1,27 +1,38 @@
 """Figures: medians, how they stand to their bounds, and how all that is shown."""
 
+import operator
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 #: What ratios are given in.
 TIMES = "×"
 
 Results = Mapping[str, Sequence["Figure"]]
 
+_HOLDS = {"≤": operator.le, "<": operator.lt, "≥": operator.ge}
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The most that a figure is meant to be."""
+    """What a figure is meant to keep to.
+
+    Attributes:
+        limit: In the figure's unit.
+        sign: How it is to stand to the limit.
+        of: Which of its values.
+    """
 
     limit: float
-    inclusive: bool = True
+    sign: Literal["≤", "<", "≥"] = "≤"
+    of: Literal["value", "p99"] = "value"
 
     def holds(self, value: float) -> bool:
-        return value <= self.limit if self.inclusive else value < self.limit
+        return bool(_HOLDS[self.sign](value, self.limit))
 
     def __str__(self) -> str:
-        return f"{'≤' if self.inclusive else '<'} {_number(self.limit)}"
+        return f"{'' if self.of == 'value' else 'p99 '}{self.sign} {_number(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +46,7 @@ class Figure:
         samples: How many there were.
         p90: What nine of ten samples did not exceed; None where there are too few to tell.
         p99: Likewise.
-        bound: What the value is meant to keep to, if that has been promised.
+        bound: What it is meant to keep to, if that has been promised.
     """
 
     name: str
@@ -47,14 +58,19 @@ class Figure:
     bound: Bound | None = None
 
     @property
+    def held(self) -> bool | None:
+        """Whether it keeps to its bound; None where it has none, or too few samples to tell."""
+        value = self.p99 if self.bound and self.bound.of == "p99" else self.value
+        return None if self.bound is None or value is None else self.bound.holds(value)
+
+    @property
     def verdict(self) -> str:
-        """How the value stands to its bound, in words; empty where there is none."""
+        """How it stands to its bound, in words; empty where there is none."""
         if self.bound is None:
             return ""
-        return f"{self.bound}: {'held' if self.bound.holds(self.value) else 'MISSED'}"
+        return f"{self.bound}: {({True: 'held', False: 'MISSED', None: 'too few'})[self.held]}"
 
     def as_json(self) -> dict[str, object]:
-        bound = self.bound
         return {
             "name": self.name,
             "value": self.value,
@@ -62,8 +78,8 @@ class Figure:
             "samples": self.samples,
             "p90": self.p90,
             "p99": self.p99,
-            "bound": bound and {"limit": bound.limit, "inclusive": bound.inclusive},
-            "held": bound and bound.holds(self.value),
+            "bound": self.bound and asdict(self.bound),
+            "held": self.held,
         }
 
 

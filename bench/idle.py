@@ -20,7 +20,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
             name="all processes",
             value=sum(shares.values()),
             unit="% of a core",
-            bound=Bound(3, inclusive=False),
+            bound=Bound(3, "<"),
         ),
         *(
             Figure(name=name, value=share, unit="% of a core")

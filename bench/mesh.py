@@ -1,13 +1,14 @@
-"""The mesh that is measured: `tallymesh up` as it comes, in processes of its own."""
+"""The mesh that is measured: `tallymesh up`, in processes of its own."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
+from bench.figures import Figure
 from tests.harness.local_mesh import LocalMesh, descendants, start_mesh
 from tests.harness.processes import Processes
 
@@ -34,15 +35,27 @@ class BenchMesh:
             pids[name], trees[name] = pid, {pid, *descendants(pid)}
         return {name: sum(map(_cpu_seconds, trees[name])) for name in pids}
 
+    def costs(self, before: Mapping[str, float], count: int, what: str) -> Sequence[Figure]:
+        """Processor time of each role since `before`, for each of `count` things."""
+        roles: dict[str, float] = {}
+        for name, seconds in self.cpu_seconds().items():
+            role = name.partition("-")[0]
+            roles[role] = roles.get(role, 0.0) + seconds - before[name]
+        return [
+            Figure(name=f"processor time {what}: {role}", value=1e6 * seconds / count, unit="µs")
+            for role, seconds in sorted(roles.items(), key=lambda item: -item[1])
+            if role not in ("up", "abacus")
+        ]
+
 
 @contextmanager
-def running_mesh() -> Iterator[BenchMesh]:
-    """Starts a mesh with the defaults of `tallymesh up`, and leaves nothing of it behind."""
+def running_mesh(*options: str) -> Iterator[BenchMesh]:
+    """Starts a mesh with these options of `tallymesh up`, and leaves nothing of it behind."""
     # A unix socket's path may have some 100 bytes, so the folder is to be short.
     folder = Path(tempfile.mkdtemp(prefix="tm-bench-"))
     try:
         with Processes() as processes:
-            mesh = start_mesh(processes, folder, "--log-level", "warning")
+            mesh = start_mesh(processes, folder, "--log-level", "warning", *options)
             (sockets,) = folder.glob("tallymesh-up-*")
             yield BenchMesh(mesh, sockets)
             mesh.process.stop()

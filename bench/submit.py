@@ -40,7 +40,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
             value=kib,
             unit="KiB",
             samples=jobs,
-            bound=Bound(64, inclusive=False),
+            bound=Bound(64, "<"),
         ),
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from bench.figures import Figure, of_samples
+from bench.figures import Bound, Figure, of_samples
 from bench.mesh import BenchMesh
 from bench.sampling import interleaved
 from tallymesh import Client, Simulate, Work
@@ -28,7 +28,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
 
 
 def _chunks(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
-    chunks, rounds = (50_000, 1) if quick else (200_000, 3)
+    chunks, rounds = (50_000, 1) if quick else (200_000, 5)
     with Client(mesh.edge) as client:
         client.run(Simulate(), chunks=chunks // 10, timeout=_SECONDS)
         before = mesh.cpu_seconds()
@@ -38,8 +38,8 @@ def _chunks(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
             client.run(Simulate(), chunks=chunks, timeout=_SECONDS)
             rates.append(chunks / (time.perf_counter() - begun))
     return [
-        of_samples(f"no-op chunks of a job of {chunks:,}", rates, "/s"),
-        *_costs(mesh, before, rounds * chunks, "a chunk"),
+        of_samples(f"no-op chunks of a job of {chunks:,}", rates, "/s", bound=Bound(40_000, "≥")),
+        *mesh.costs(before, rounds * chunks, "a chunk"),
     ]
 
 
@@ -63,7 +63,7 @@ def _jobs(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     return [
         of_samples(f"jobs of 1 chunk, {_AT_A_TIME} at a time, through Envoy", rates["edge"], "/s"),
         of_samples(f"jobs of 1 chunk, {_AT_A_TIME} at a time, direct", rates["direct"], "/s"),
-        *_costs(mesh, before, 2 * rounds * jobs, "a job"),
+        *mesh.costs(before, 2 * rounds * jobs, "a job"),
     ]
 
 
@@ -93,16 +93,3 @@ async def _run_job(stub: "JobServiceAsyncStub") -> None:
     async for event in stub.RunJob(request, timeout=_SECONDS):
         state = event.ended.state
     assert state == Job.STATE_SUCCEEDED, f"a job ended as {Job.State.Name(state)}"
-
-
-def _costs(mesh: BenchMesh, before: dict[str, float], count: int, what: str) -> Sequence[Figure]:
-    used = {name: seconds - before[name] for name, seconds in mesh.cpu_seconds().items()}
-    roles: dict[str, float] = {}
-    for name, seconds in used.items():
-        role = name.partition("-")[0]
-        roles[role] = roles.get(role, 0.0) + seconds
-    return [
-        Figure(name=f"processor time {what}: {role}", value=1e6 * seconds / count, unit="µs")
-        for role, seconds in sorted(roles.items(), key=lambda item: -item[1])
-        if role not in ("up", "abacus")
-    ]
