@@ -60,15 +60,12 @@ async def test_a_call_that_ends_stops_its_computation(
     for _ in range(2):  # the slot's process, and the spare that takes its place
         await eventually(lambda: _has_room(worker))
         call = worker.service.Compute(
-            ComputeRequest(work=simulate(60, busy=True, ignore_cancel=True)), timeout=0.4
+            ComputeRequest(work=simulate(60, busy=True, ignore_cancel=True))
         )
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for _ in call:
-                pass
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (await call.read()).fraction > 0
+        call.cancel()
     await eventually(lambda: not any(process.is_running() for process in before), timeout=2)
-    await eventually(lambda: len(compute_processes()) == 2)
-    assert (await compute(worker, simulate()))[-1].result.simulate.chunks == 1
+    await eventually(lambda: _has_room(worker))
 
 
 async def test_no_free_slot_is_told_at_once(
