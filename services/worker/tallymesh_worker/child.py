@@ -55,11 +55,18 @@ class _Job:
 
 
 class _Context:
-    """What a kernel sees of the process that runs it."""
+    """What a kernel sees of the process that runs it.
+
+    Attributes:
+        attempt: Which attempt at the chunk this is.
+        serial: Which chunk runs.
+        group: Results of chunks before it that have not been reported yet.
+    """
 
     def __init__(self, page: Page) -> None:
         self.attempt = 1
         self.serial = 0
+        self.group: _Group | None = None
         self._page = page
 
     def progress(self, fraction: float) -> None:
@@ -70,6 +77,8 @@ class _Context:
         """Raises Cancelled if the chunk is not wanted any more."""
         if self._page.is_void(self.serial):
             raise Cancelled
+        if self.group:
+            self.group.report_if_due()
 
 
 class _Group:
@@ -77,8 +86,12 @@ class _Group:
 
     def __init__(self, send: Callable[[bytes], None], serial: int) -> None:
         self._send = send
-        self._cpu = 0
-        self._begin(serial)
+        self._values: list[int | bytes] = []
+        self._micros: list[int] = []
+        self._bytes = 0
+        self._serial = serial
+        self._started = self._ended = time.monotonic_ns()
+        self._cpu = time.process_time_ns()
 
     def add(self, value: int | work_pb2.Result) -> None:
         """Takes the result of the next chunk."""
@@ -93,24 +106,31 @@ class _Group:
         cpu = time.process_time_ns()
         self._micros.append((cpu - self._cpu) // 1000)
         self._cpu = cpu
-        if time.monotonic_ns() - self._started > GROUPING_NS or self._bytes > MAX_RESULT_BYTES:
-            self.report(self._serial + len(self._values))
+        self._ended = time.monotonic_ns()
+        if self._ended - self._started > GROUPING_NS or self._bytes > MAX_RESULT_BYTES:
+            self.report()
 
-    def report(self, following: int) -> None:
-        """Sends what there is; goes on with the chunk of serial `following`."""
-        if self._values:
-            kind = Report.SUMS if isinstance(self._values[0], int) else Report.PARTIALS
-            wall = time.monotonic_ns() - self._started
-            self._send(pack(kind, self._serial, self._values, self._micros, wall))
-        self._begin(following)
+    def report_if_due(self) -> None:
+        """Sends what there is, while the next chunk runs, if it has waited long."""
+        if self._values and time.monotonic_ns() - self._started > GROUPING_NS:
+            self.report()
 
-    def _begin(self, serial: int) -> None:
-        self._serial = serial
-        self._values: list[int | bytes] = []
-        self._micros: list[int] = []
-        self._bytes = 0
+    def skip(self) -> None:
+        """Takes note that the next chunk has no result."""
+        self.report()
+        self._serial += 1
         self._started = time.monotonic_ns()
         self._cpu = time.process_time_ns()
+
+    def report(self) -> None:
+        """Sends what there is."""
+        if self._values:
+            kind = Report.SUMS if isinstance(self._values[0], int) else Report.PARTIALS
+            wall = self._ended - self._started
+            self._send(pack(kind, self._serial, self._values, self._micros, self._started, wall))
+            self._serial += len(self._values)
+            self._started = self._ended
+            self._values, self._micros, self._bytes = [], [], 0
 
 
 class Computer:
@@ -159,7 +179,7 @@ class Computer:
                 self._reduce(*arguments)
             case Order.WHOLE:
                 self._whole(*arguments)
-        self._page.begin(0, 0)
+        self._page.rest()
 
     def _learn(self, key: int, work: bytes, chunk_count: int) -> None:
         try:
@@ -182,19 +202,20 @@ class Computer:
             return
         page, context = self._page, self._context
         context.attempt = attempt
-        group = _Group(self._socket.sendall, serial)
+        context.group = group = _Group(self._socket.sendall, serial)
         for current, index in enumerate(range(first, first + count), serial):
             if page.is_void(current):
-                group.report(current + 1)
+                group.skip()
                 continue
             page.begin(current, time.monotonic_ns())
             context.serial = current
             try:
                 group.add(kernel.run(message, Chunk(index, chunk_count), context))
             except (Exception, Cancelled) as error:
-                group.report(current + 1)
+                group.skip()
                 self._report_end(current, error)
-        group.report(serial + count)
+        group.report()
+        context.group = None
 
     def _whole(self, serial: int, key: int, attempt: int) -> None:
         def compute(job: _Job) -> work_pb2.Result:
@@ -224,8 +245,8 @@ class Computer:
             return
         if self._page.is_void(serial):
             return
-        cpu, wall = time.process_time_ns(), time.monotonic_ns()
-        self._page.begin(serial, wall)
+        cpu, started = time.process_time_ns(), time.monotonic_ns()
+        self._page.begin(serial, started)
         self._context.attempt, self._context.serial = attempt, serial
         try:
             result = _encode(compute(job))
@@ -233,7 +254,8 @@ class Computer:
             self._report_end(serial, error)
         else:
             micros = (time.process_time_ns() - cpu) // 1000
-            self._report(Report.RESULT, serial, result, micros, time.monotonic_ns() - wall)
+            wall = time.monotonic_ns() - started
+            self._report(Report.RESULT, serial, result, micros, started, wall)
 
     def _report_end(self, serial: int, error: BaseException) -> None:
         if isinstance(error, Cancelled):

@@ -6,11 +6,14 @@ from its process, given to an idle one, or handed back to the mesh.
 """
 
 import asyncio
+import enum
+import functools
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from tallymesh.v1 import dispatch_service_pb2, errors_pb2
@@ -19,6 +22,7 @@ from tallymesh_worker.outbox import Outbox
 from tallymesh_worker.pool import Pool
 from tallymesh_worker.process import ComputeProcess, RunningChunk
 from tallymesh_worker.spans import Span
+from tallymesh_worker.times import Times
 
 # A call asks for what could be begun within this time. What could not be begun within twice that is
 # handed back, so that what was asked for is mostly kept.
@@ -51,6 +55,25 @@ _WEIGHT: Final = 0.5
 logger = logging.getLogger(__name__)
 
 
+class _Fate(enum.Enum):
+    """What becomes of a running chunk once it has stopped."""
+
+    DROPPED = enum.auto()
+    """It is the worker's no more: nothing is told of it."""
+    RETURNED = enum.auto()
+    """It is handed back untouched."""
+    TIMED_OUT = enum.auto()
+    """It is told as failed."""
+
+
+@dataclass(slots=True)
+class _Stopping:
+    """A chunk that is being stopped, and why."""
+
+    chunk: RunningChunk
+    fate: _Fate
+
+
 class Foreman:
     """Knows all chunks that wait or are being computed.
 
@@ -58,7 +81,8 @@ class Foreman:
         pool: The compute processes.
         draining: It takes no more chunks.
         chunks_done: Chunks finished.
-        chunks_failed: Chunks failed or crashed.
+        chunks_failed: Chunks failed, crashed or timed out.
+        has_obeyed: Chunks were dropped, or the last of those have stopped, since this was reset.
         news: Called when there may be something to tell the mesh, or room for more chunks.
     """
 
@@ -75,10 +99,12 @@ class Foreman:
         self.draining = False
         self.chunks_done = 0
         self.chunks_failed = 0
+        self.has_obeyed = False
         self.news: Callable[[], None] = lambda: None
         self._jobs = jobs
         self._outbox = outbox
         self._waiting: deque[Span] = deque()
+        self._stopping: dict[ComputeProcess, _Stopping] = {}
         self._typical: float | None = None
         self._told: dict[Span, float] = {}
         self._ticking = False
@@ -86,11 +112,20 @@ class Foreman:
     # What is held.
 
     def spans(self) -> Iterator[Span]:
-        """Yields all chunks that wait or are being computed."""
+        """Yields all chunks that wait or are being computed, but for those dropped."""
         yield from self._waiting
         for process in self.pool.active():
             for _, span in process.sent():
                 yield span
+        for stopping in self._stopping.values():
+            if stopping.fate is not _Fate.DROPPED:
+                yield stopping.chunk.span
+
+    def dropped(self) -> Iterator[Span]:
+        """Yields the chunks dropped that are still being computed."""
+        for stopping in self._stopping.values():
+            if stopping.fate is _Fate.DROPPED:
+                yield stopping.chunk.span
 
     def running(self) -> list[RunningChunk]:
         """Returns the chunks that are being computed."""
@@ -139,12 +174,18 @@ class Foreman:
 
     def drop(self, stopped: list[Span]) -> None:
         """Stops computing chunks that are the worker's no more."""
+        self.has_obeyed |= _is_hit(self.spans(), stopped)
+        for stopping in self._stopping.values():
+            if _is_hit([stopping.chunk.span], stopped):
+                stopping.fate = _Fate.DROPPED
         freed: list[Span] = []
         for process in self.pool.active():
             if _is_hit((span for _, span in process.sent()), stopped):
                 running = process.running()
-                runs_it = running is not None and _is_hit([running.span], stopped)
-                freed += process.stop() if runs_it else process.withdraw()
+                if running and _is_hit([running.span], stopped):
+                    freed += self._stop(process, running, _Fate.DROPPED)
+                else:
+                    freed += process.withdraw()
         waiting = list(self._waiting)
         self._waiting.clear()
         self._requeue(_without(waiting, stopped))
@@ -169,23 +210,18 @@ class Foreman:
         self.news()
 
     def give_up(self) -> None:
-        """Stops what is being computed and hands it back."""
+        """Stops what is being computed, and hands it back as it stops."""
         for process in self.pool.active():
-            self._outbox.add_returned(process.stop())
+            self._outbox.add_returned(self._stop(process, process.running(), _Fate.RETURNED))
         self.news()
 
     # What the processes say.
 
     def computed(
-        self,
-        job: Job,
-        chunks: Span,
-        values: tuple[int, ...] | tuple[bytes, ...],
-        micros: tuple[int, ...],
-        seconds: float,
+        self, job: Job, chunks: Span, values: tuple[int, ...] | tuple[bytes, ...], times: Times
     ) -> None:
         """Hands in results."""
-        mean = seconds / chunks.count
+        mean = times.mean_seconds
         job.measure(mean)
         self._typical = (
             mean if self._typical is None else self._typical + _WEIGHT * (mean - self._typical)
@@ -197,14 +233,14 @@ class Foreman:
         has_company = any(span.job == chunks.job for span in self.spans())
         patience = max(MIN_COMPANY_SECONDS, min(mean / 2, MAX_COMPANY_SECONDS))
         due = time.monotonic() + patience if has_company else 0.0
-        self._outbox.add_values(chunks, values, micros, due=due)
+        self._outbox.add_values(chunks, values, times, due=due)
         self._pump()
         self.news()
 
-    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+    def concluded(self, job: Job, chunk: Span, result: bytes, times: Times) -> None:
         """Hands in a job's result."""
         self.chunks_done += 1
-        self._outbox.add_result(chunk, result, micros)
+        self._outbox.add_result(chunk, result, times)
         self._pump()
         self.news()
 
@@ -235,6 +271,32 @@ class Foreman:
                 "%s while computing", how, extra={"job": crashed.job, "chunk": crashed.first}
             )
         self.available(unfinished)
+
+    # How chunks are stopped.
+
+    def _stop(self, process: ComputeProcess, chunk: RunningChunk | None, fate: _Fate) -> list[Span]:
+        """Stops a process, and returns what else it had been sent."""
+        if chunk:
+            self._stopping[process] = _Stopping(chunk, fate)
+        return process.stop(chunk, functools.partial(self._stopped, process))
+
+    def _stopped(self, process: ComputeProcess) -> None:
+        """Tells what has become of a chunk that was stopped, now that it uses no processor."""
+        stopping = self._stopping.pop(process)
+        chunk = stopping.chunk
+        match stopping.fate:
+            case _Fate.DROPPED:
+                self.has_obeyed |= next(self.dropped(), None) is None
+            case _Fate.RETURNED:
+                self._outbox.add_returned([chunk.span])
+            case _Fate.TIMED_OUT:
+                self.chunks_failed += 1
+                self._outbox.add_failure(
+                    chunk.span,
+                    errors_pb2.ERROR_REASON_CHUNK_TIMED_OUT,
+                    f"took longer than chunk_timeout, {chunk.job.timeout:g} s",
+                )
+        self.news()
 
     # How chunks are spread.
 
@@ -304,7 +366,11 @@ class Foreman:
         self._ticking = False
         for process in self.pool.active():
             chunk = process.running()
-            if chunk and chunk.elapsed > LONG_SECONDS:
+            if chunk is None:
+                continue
+            if chunk.elapsed > chunk.job.timeout:
+                self._requeue(self._stop(process, chunk, _Fate.TIMED_OUT))
+            elif chunk.elapsed > LONG_SECONDS:
                 if chunk.job.duration is None:
                     chunk.job.measure(chunk.elapsed)
                 if self._remaining(chunk) > BATCH_SECONDS:

@@ -41,11 +41,12 @@ class Report(enum.IntEnum):
     READY = 1
     """The sieve that it counts primes with: the process has loaded what it needs."""
     SUMS = 2
-    """serial of the first, number of each, processor time of each in us, wall time of all in ns."""
+    """serial of the first, number of each, processor time of each in us, when the first was begun
+    (monotonic clock, ns), wall time of all in ns."""
     PARTIALS = 3
     """As SUMS, with messages as bytes in place of numbers."""
     RESULT = 4
-    """serial, message as bytes, processor time in us, wall time in ns."""
+    """serial, message as bytes, processor time in us, when begun, wall time, both as for SUMS."""
     FAILED = 5
     """serial, whether the work itself is invalid, a sentence."""
     DROPPED = 6
@@ -95,10 +96,14 @@ class Page:
     # Written by the compute process.
 
     def begin(self, serial: int, now: int) -> None:
-        """Says that a chunk begins, or with serial 0 that none runs."""
+        """Says that a chunk begins."""
         self._reals[_FRACTION] = 0.0
         self._words[_STARTED] = now
         self._words[_RUNNING] = serial
+
+    def rest(self) -> None:
+        """Says that no chunk runs; since when one ran stays, as it may just be read."""
+        self._words[_RUNNING] = 0
 
     def advance(self, fraction: float) -> None:
         """Says how far the running chunk is."""

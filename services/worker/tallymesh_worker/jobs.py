@@ -1,6 +1,7 @@
 """The jobs whose chunks a worker computes, as far as it has to know them."""
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Job:
         key: A short name, unique in this worker.
         work: The Work, serialized.
         chunk_count: Into how many chunks it is cut.
+        timeout: How long an attempt at a chunk may take, in seconds; infinite for any time.
         duration: Mean time that a chunk takes, in seconds; None while unknown.
         is_given_out: Its last chunk has been given to this worker.
     """
@@ -32,6 +34,7 @@ class Job:
     key: int
     work: bytes
     chunk_count: int
+    timeout: float = math.inf
     duration: float | None = None
     is_given_out: bool = False
 
@@ -53,7 +56,10 @@ class Jobs:
     def learn(self, told: dispatch_service_pb2.JobWork) -> None:
         """Remembers a job, unless it is known."""
         if told.job not in self._jobs:
-            self._jobs[told.job] = self.create(told.job, told.work, told.chunk_count)
+            job = self.create(told.job, told.work, told.chunk_count)
+            if told.HasField("chunk_timeout"):
+                job.timeout = told.chunk_timeout.ToMicroseconds() / 1e6
+            self._jobs[told.job] = job
 
     def create(self, name: str, work: work_pb2.Work, chunk_count: int) -> Job:
         """Returns a job that is not remembered."""

@@ -1,12 +1,14 @@
 """What a worker has to tell the mesh and has not told yet."""
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from tallymesh.v1 import dispatch_service_pb2, errors_pb2, work_pb2
 from tallymesh_worker.spans import Span
+from tallymesh_worker.times import Times
 
 # A gateway takes calls of at most 4 MiB. What a process reports at a time, at most 2 MiB, may go
 # beyond this bound, and what else there is in a call is small.
@@ -21,18 +23,26 @@ class Parcel:
 
     Attributes:
         results: Chunks that are done.
+        begun: When the first chunk of each of the results was begun, on the monotonic clock in ns.
         failures: Chunks that failed.
         returned: Chunks handed back untouched.
         size: Bytes of the results and failures, roughly.
     """
 
     results: list[dispatch_service_pb2.ChunkResults] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
     failures: list[dispatch_service_pb2.ChunkFailure] = field(default_factory=list)
     returned: list[Span] = field(default_factory=list)
     size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.results or self.failures or self.returned)
+
+    def tell_ages(self, request: dispatch_service_pb2.SynchronizeRequest) -> None:
+        """Says in a call that hands in the results how long ago they were begun."""
+        now = time.monotonic_ns()
+        for result, begun in zip(request.results, self.begun, strict=True):
+            result.age_micros = (now - begun) // 1000
 
     def spans(self) -> Iterator[Span]:
         """Yields all chunks in it."""
@@ -79,7 +89,7 @@ class Outbox:
         self,
         chunks: Span,
         values: tuple[int, ...] | tuple[bytes, ...],
-        micros: tuple[int, ...],
+        times: Times,
         *,
         due: float,
     ) -> None:
@@ -88,10 +98,10 @@ class Outbox:
         Args:
             chunks: Which.
             values: The number of each, or its partial.
-            micros: Processor time of each, in us.
+            times: When they were computed.
             due: Until when this may wait to be told.
         """
-        result = dispatch_service_pb2.ChunkResults(chunks=chunks.to_range(), compute_micros=micros)
+        result = dispatch_service_pb2.ChunkResults(chunks=chunks.to_range())
         size = 0
         if isinstance(values[0], int):
             result.sums.extend(values)
@@ -99,19 +109,14 @@ class Outbox:
             for value in values:
                 result.partials.add().MergeFromString(value)
                 size += len(value)
-        self._add(result, size + SMALL_BYTES * len(values), due)
+        self._add(result, times, size + SMALL_BYTES * len(values), due)
 
-    def add_result(self, chunk: Span, result: bytes, micros: int) -> None:
+    def add_result(self, chunk: Span, result: bytes, times: Times) -> None:
         """Adds a chunk that is done and gave its job's result."""
-        self._add(
-            dispatch_service_pb2.ChunkResults(
-                chunks=chunk.to_range(),
-                result=work_pb2.Result.FromString(result),
-                compute_micros=[micros],
-            ),
-            len(result),
-            due=0.0,
+        told = dispatch_service_pb2.ChunkResults(
+            chunks=chunk.to_range(), result=work_pb2.Result.FromString(result)
         )
+        self._add(told, times, len(result), due=0.0)
 
     def add_failure(
         self, chunk: Span, reason: errors_pb2.ErrorReason.ValueType, message: str
@@ -129,9 +134,14 @@ class Outbox:
         if chunks:
             self._open(due=0.0).returned.extend(chunks)
 
-    def _add(self, result: dispatch_service_pb2.ChunkResults, size: int, due: float) -> None:
+    def _add(
+        self, result: dispatch_service_pb2.ChunkResults, times: Times, size: int, due: float
+    ) -> None:
+        result.compute_micros.extend(times.compute_micros)
+        result.elapsed_micros = times.elapsed // 1000
         parcel = self._open(due)
         parcel.results.append(result)
+        parcel.begun.append(times.started)
         parcel.size += size
 
     def _open(self, due: float) -> Parcel:

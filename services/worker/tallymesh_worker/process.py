@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tallymesh_worker.frames import PAGE_BYTES, Order, Page, Report, pack, unpacker
 from tallymesh_worker.jobs import Job
 from tallymesh_worker.spans import Span
+from tallymesh_worker.times import Times
 
-# A cancel asks first: a kernel that looks every 50 ms has seen it by then. Then comes SIGTERM, and
+# A stop asks first: a kernel that looks every 50 ms has seen it by then. Then comes SIGTERM, and
 # SIGKILL for a process that has set itself to ignore that.
 COOPERATION_SECONDS: Final = 0.1
 TERMINATION_SECONDS: Final = 0.2
@@ -27,24 +28,11 @@ class Listener(Protocol):
     """Whoever gives a process its work."""
 
     def computed(
-        self,
-        job: Job,
-        chunks: Span,
-        values: tuple[int, ...] | tuple[bytes, ...],
-        micros: tuple[int, ...],
-        seconds: float,
+        self, job: Job, chunks: Span, values: tuple[int, ...] | tuple[bytes, ...], times: Times
     ) -> None:
-        """Chunks are done.
+        """Chunks are done; `values` holds the number of each, or its partial."""
 
-        Args:
-            job: Their job.
-            chunks: Which.
-            values: The number of each, or its partial.
-            micros: Processor time of each, in us.
-            seconds: The time that all of them took.
-        """
-
-    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+    def concluded(self, job: Job, chunk: Span, result: bytes, times: Times) -> None:
         """A chunk is done that gave its job's result."""
 
     def failed(self, job: Job, chunk: Span, message: str, *, refused: bool) -> None:
@@ -100,6 +88,7 @@ class RunningChunk:
         job: Its job.
         batch: The chunks among which it was sent.
         index: Which chunk.
+        serial: Which of those sent to the process.
         elapsed: Seconds since it was begun.
         fraction: Share done as the kernel tells it, 0 to 1.
     """
@@ -107,6 +96,7 @@ class RunningChunk:
     job: Job
     batch: Span
     index: int
+    serial: int
     elapsed: float
     fraction: float
 
@@ -114,6 +104,19 @@ class RunningChunk:
     def span(self) -> Span:
         """The chunk alone."""
         return self.batch.part(self.index, self.index + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A chunk that is being stopped.
+
+    Attributes:
+        serial: Which one.
+        over: To be called once it is not computed any more.
+    """
+
+    serial: int
+    over: Callable[[], None]
 
 
 class ComputeProcess:
@@ -143,7 +146,7 @@ class ComputeProcess:
         self._batches: deque[_Batch] = deque()
         self._known: set[int] = set()
         self._next_serial = 1
-        self._stopping = 0
+        self._stop: _Stop | None = None
         self._leaving = False
         self._timer: asyncio.TimerHandle | None = None
         self._unsent: deque[memoryview] = deque()
@@ -188,7 +191,7 @@ class ComputeProcess:
     @property
     def accepts(self) -> bool:
         """It can be sent work."""
-        return not (self._stopping or self._leaving)
+        return not (self._stop or self._leaving)
 
     @property
     def idle(self) -> bool:
@@ -207,7 +210,7 @@ class ComputeProcess:
             if batch.serial <= serial < batch.end:
                 elapsed = max(0, time.monotonic_ns() - started) / 1e9
                 index = batch.span.first + serial - batch.serial
-                return RunningChunk(batch.job, batch.span, index, elapsed, fraction)
+                return RunningChunk(batch.job, batch.span, index, serial, elapsed, fraction)
         return None
 
     def send(self, job: Job, span: Span, *, whole: bool = False) -> None:
@@ -243,7 +246,8 @@ class ComputeProcess:
         if not self._batches:
             return []
         running = self._page.running().serial
-        self._page.void(self._next_serial, running)
+        is_ours = any(batch.serial <= running < batch.end for batch in self._batches)
+        self._void(kept=running if is_ours else 0)
         kept: deque[_Batch] = deque()
         withdrawn: list[Span] = []
         for batch in self._batches:
@@ -256,20 +260,23 @@ class ComputeProcess:
         self._batches = kept
         return withdrawn
 
-    def stop(self) -> list[Span]:
-        """Takes back all that it has been sent, and returns it.
+    def stop(self, chunk: RunningChunk | None, over: Callable[[], None]) -> list[Span]:
+        """Stops computing, and takes back all that the process has been sent.
 
-        If a chunk runs, the kernel is asked to give it up, then the process is terminated, then
-        killed. The listener hears when the process is available again, or has ended.
+        The kernel is asked to give the chunk up, then the process is terminated, then killed.
+
+        Args:
+            chunk: What it computes, as `running` has just told it.
+            over: Called once that chunk is not computed any more. The listener then hears that the
+                process is available again, or has ended.
+
+        Returns:
+            What else the process had been sent.
         """
-        running = self._page.running().serial
-        self._page.void(self._next_serial, 0)
-        if any(batch.serial <= running < batch.end for batch in self._batches):
-            self._stopping = running
-            self._timer = self._loop.call_later(COOPERATION_SECONDS, self._terminate)
-        withdrawn = [batch.span for batch in self._batches]
-        self._batches.clear()
-        return withdrawn
+        self._void(kept=0)
+        if chunk:
+            self._stop = _Stop(chunk.serial, over)
+        return self._take_all(chunk.span if chunk else None)
 
     async def close(self) -> None:
         """Kills the process and waits until it is no more."""
@@ -277,10 +284,32 @@ class ComputeProcess:
         self._signal(signal.SIGKILL)
         await self._ended.wait()
 
+    def _void(self, kept: int) -> None:
+        """Makes void all that was sent but for the serial kept, and sees to it that it stops."""
+        self._page.void(self._next_serial, kept)
+        if not self._leaving:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(COOPERATION_SECONDS, self._terminate)
+
     def _terminate(self) -> None:
+        """Terminates the process if it still computes what is void."""
+        running = self._page.running().serial
+        if self._leaving or not (running and self._page.is_void(running)):
+            return
+        unfinished = self._take_all(None)
         self._leave()
         self._signal(signal.SIGTERM)
         self._timer = self._loop.call_later(TERMINATION_SECONDS, self._signal, signal.SIGKILL)
+        if unfinished:
+            # A chunk that was begun just as it was taken back has kept these waiting.
+            self.listener.available(unfinished)
+
+    def _take_all(self, apart: Span | None) -> list[Span]:
+        """Takes all it was sent from the books, and returns it but for the chunk `apart`."""
+        taken = [batch.span for batch in self._batches]
+        self._batches.clear()
+        return [part for span in taken for part in span.without(apart)] if apart else taken
 
     def _signal(self, number: signal.Signals) -> None:
         if self._popen.returncode is None:
@@ -335,11 +364,9 @@ class ComputeProcess:
             return
         serial = facts[0]
         last = serial + len(facts[1]) - 1 if kind in (Report.SUMS, Report.PARTIALS) else serial
-        if self._stopping:
-            if last >= self._stopping:
-                self._stopping = 0
-                if self._timer:
-                    self._timer.cancel()
+        if self._stop:
+            if last >= self._stop.serial:
+                self._conclude_stop()
                 if not self._leaving:
                     self.listener.available([])
             return
@@ -349,13 +376,13 @@ class ComputeProcess:
         job, span = batch
         match kind:
             case Report.SUMS | Report.PARTIALS:
-                _, values, micros, wall = facts
-                seconds = wall * span.count / len(values) / 1e9
+                _, values, micros, started, wall = facts
                 count = span.count  # less than were computed, where some were withdrawn meanwhile
-                self.listener.computed(job, span, values[:count], micros[:count], seconds)
+                times = Times(started, wall, micros).of_first(count)
+                self.listener.computed(job, span, values[:count], times)
             case Report.RESULT:
-                _, result, micros, _ = facts
-                self.listener.concluded(job, span, result, micros)
+                _, result, micros, started, wall = facts
+                self.listener.concluded(job, span, result, Times(started, wall, (micros,)))
             case Report.FAILED:
                 _, refused, message = facts
                 self.listener.failed(job, span, message, refused=refused)
@@ -376,6 +403,11 @@ class ComputeProcess:
             self._batches[0] = _Batch(batch.job, batch.part(end, batch.end), end)
         return batch.job, done
 
+    def _conclude_stop(self) -> None:
+        if self._stop:
+            over, self._stop = self._stop.over, None
+            over()
+
     def _reap(self) -> None:
         self._popen.wait()
         self._leave()
@@ -388,16 +420,12 @@ class ComputeProcess:
             self._timer.cancel()
         running = self.running()
         crashed = running.span if running else None
-        unfinished = [
-            span
-            for batch in self._batches
-            for span in (batch.span.without(crashed) if crashed else [batch.span])
-        ]
-        self._batches.clear()
+        unfinished = self._take_all(crashed)
         self._socket.close()
         os.close(self._pidfd)
         self._page.close()
         self._ended.set()
+        self._conclude_stop()
         self.listener.ended(crashed, unfinished, _how(self._popen.returncode))
 
 

@@ -22,6 +22,7 @@ from tallymesh_kernels import UnknownKernel as NotRegistered
 from tallymesh_worker.foreman import Foreman
 from tallymesh_worker.jobs import Job, Jobs
 from tallymesh_worker.spans import Span
+from tallymesh_worker.times import Times
 
 # How often a computation's progress is told.
 PROGRESS_SECONDS: Final = 0.1
@@ -38,16 +39,11 @@ class _Computation:
         self.outcome: asyncio.Future[work_pb2.Result] = asyncio.get_running_loop().create_future()
 
     def computed(
-        self,
-        job: Job,
-        chunks: Span,
-        values: tuple[int, ...] | tuple[bytes, ...],
-        micros: tuple[int, ...],
-        seconds: float,
+        self, job: Job, chunks: Span, values: tuple[int, ...] | tuple[bytes, ...], times: Times
     ) -> None:
         """Does not happen: the work is computed up to its result."""
 
-    def concluded(self, job: Job, chunk: Span, result: bytes, micros: int) -> None:
+    def concluded(self, job: Job, chunk: Span, result: bytes, times: Times) -> None:
         """Takes the result."""
         if not self.outcome.done():
             self.outcome.set_result(work_pb2.Result.FromString(result))
@@ -68,6 +64,10 @@ class _Computation:
     def _fail(self, error: Exception) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+
+def _nobody_waits() -> None:
+    """Called once a computation that nobody waits for has stopped."""
 
 
 class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -126,7 +126,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             result = computation.outcome.result()
         finally:
             if computation.outcome.cancel():
-                process.stop()
+                process.stop(process.running(), _nobody_waits)
             process.forget(job)
             self._foreman.pool.release(process)
         # The slot is free by the time that the caller knows.

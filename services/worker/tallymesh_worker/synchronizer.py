@@ -137,9 +137,11 @@ class Synchronizer:
         """
         self._abandon([call for call in self._calls.values() if call.waits])
         self._foreman.drain()
-        await self._until(lambda: not list(self._foreman.spans()), grace)
+        await self._until(lambda: not self._is_computing(), grace)
         self._foreman.give_up()
-        await self._until(lambda: not self._outbox and not self._telling(), FAREWELL_SECONDS)
+        await self._until(
+            lambda: not (self._is_computing() or self._outbox or self._telling()), FAREWELL_SECONDS
+        )
         self._hush()
         with contextlib.suppress(grpc.aio.AioRpcError):
             stub, request = self._stubs[self._gateway], self._request(Parcel(), [])
@@ -157,6 +159,9 @@ class Synchronizer:
         if self._timer:
             self._timer.cancel()
         self._abandon(list(self._calls.values()))
+
+    def _is_computing(self) -> bool:
+        return any(True for _ in itertools.chain(self._foreman.spans(), self._foreman.dropped()))
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -183,7 +188,7 @@ class Synchronizer:
             progress = self._foreman.progress() if now >= self._progress_due else []
             if progress:
                 self._progress_due = now + PROGRESS_SECONDS
-            if now < self._outbox.due and not progress:
+            if now < self._outbox.due and not progress and not self._foreman.has_obeyed:
                 break
             self._open(progress, waits=False)
         wants_to_wait = self._telling() == 0 and self._wants_to_wait()
@@ -230,7 +235,8 @@ class Synchronizer:
         self, parcel: Parcel, progress: list[tuple[Span, float]]
     ) -> dispatch_service_pb2.SynchronizeRequest:
         offered = sum(call.request.capacity for call in self._calls.values())
-        return dispatch_service_pb2.SynchronizeRequest(
+        self._foreman.has_obeyed = False
+        request = dispatch_service_pb2.SynchronizeRequest(
             call_id=str(next(self._ids)),
             worker=self._worker,
             open_call_ids=self._calls,
@@ -245,7 +251,10 @@ class Synchronizer:
             capacity=max(0, self._foreman.room() - offered),
             known_jobs=self._jobs.names()[-MAX_KNOWN_JOBS:],
             draining=self._foreman.draining,
+            stopping=self._stopping(),
         )
+        parcel.tell_ages(request)
+        return request
 
     def _held(self, *parcels: Parcel) -> list[dispatch_service_pb2.ChunkRange]:
         """Lists all that the worker has been given, with what is in parcels not yet sent."""
@@ -257,13 +266,18 @@ class Synchronizer:
         )
         return [span.to_range() for span in joined(spans)]
 
+    def _stopping(self) -> list[dispatch_service_pb2.ChunkRange]:
+        return [span.to_range() for span in joined(self._foreman.dropped())]
+
     def _renew(self, call: _Call) -> None:
         """Brings up to date what a call that is to be repeated tells of the worker as a whole.
 
         Old news of that would make the mesh take back what the worker was given meanwhile.
         """
-        del call.request.held[:]
+        del call.request.held[:], call.request.stopping[:]
         call.request.held.extend(self._held())
+        call.request.stopping.extend(self._stopping())
+        call.parcel.tell_ages(call.request)
         others = [call_id for call_id in self._calls if call_id != call.request.call_id]
         call.request.open_call_ids[:] = others
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -24,6 +24,7 @@ class FakeJob:
     work: work_pb2.Work
     chunk_count: int
     waiting: list[tuple[int, int]] = field(default_factory=list)  # as first and end
+    chunk_timeout: Duration | None = None
     again: bool = True  # what is handed back is given again
     counted: Counter[int] = field(default_factory=Counter)  # by chunk; repeated calls aside
     sums: dict[int, int] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         self.deaf = False  # answers UNAVAILABLE and does nothing
         self.lost_answers = 0  # so many calls with results are done, and answered UNAVAILABLE
         self.drain = False
+        self.heard: Callable[[], None] = lambda: None  # called with each request
         self._answers: dict[str, pb.SynchronizeResponse] = {}
         self._stops: list[pb.ChunkRange] = []
         self._changed = asyncio.Event()
@@ -64,16 +66,28 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         return self.requests[-1]
 
     def add(
-        self, name: str, work: work_pb2.Work, chunks: int = 1, *, again: bool = True
+        self,
+        name: str,
+        work: work_pb2.Work,
+        chunks: int = 1,
+        *,
+        again: bool = True,
+        chunk_timeout: float = 0.0,
     ) -> FakeJob:
-        job = FakeJob(name, work, chunks, [(0, chunks)], again)
+        job = FakeJob(name, work, chunks, [(0, chunks)], again=again)
+        if chunk_timeout:
+            job.chunk_timeout = _duration(chunk_timeout)
         self.jobs[name] = job
         self.wake()
         return job
 
-    def stop(self, job: FakeJob, first: int = 0, count: int = ALL_CHUNKS) -> None:
+    def stop(
+        self, job: FakeJob, first: int = 0, count: int = ALL_CHUNKS, *, wake: bool = True
+    ) -> None:
+        """Has the next call told to stop chunks: the waiting one, if it is woken."""
         self._stops.append(pb.ChunkRange(job=job.name, epoch=1, first=first, count=count))
-        self.wake()
+        if wake:
+            self.wake()
 
     def wake(self) -> None:
         self._changed.set()
@@ -94,6 +108,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         context: grpc.aio.ServicerContext[pb.SynchronizeRequest, pb.SynchronizeResponse],
     ) -> pb.SynchronizeResponse:
         self.requests.append(request)
+        self.heard()
         if self.deaf:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "deaf")
         if request.call_id in self._answers:
@@ -158,7 +173,12 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
             partials=job.partials.values() if first == job.chunk_count else [],
         )
         if job.name not in request.known_jobs and job.name not in [w.job for w in answer.works]:
-            answer.works.add(job=job.name, work=job.work, chunk_count=job.chunk_count)
+            answer.works.add(
+                job=job.name,
+                work=job.work,
+                chunk_count=job.chunk_count,
+                chunk_timeout=job.chunk_timeout,
+            )
 
 
 def _chunks(ranges: Iterable[pb.ChunkRange]) -> set[tuple[str, int]]:
@@ -187,14 +207,18 @@ def simulate(
     failure_rate: float = 0.0,
 ) -> work_pb2.Work:
     """Work that takes so long a chunk."""
-    duration = Duration()
-    duration.FromMicroseconds(round(seconds * 1e6))
     return work_pb2.Work(
         simulate=work_pb2.Simulate(
-            duration=duration,
+            duration=_duration(seconds),
             busy=busy,
             ignore_cancel=ignore_cancel,
             crash_rate=crash_rate,
             failure_rate=failure_rate,
         )
     )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(round(seconds * 1e6))
+    return duration

@@ -61,9 +61,30 @@ async def test_results_are_kept_until_they_are_acknowledged(
     for request in gateway.requests:
         request.ClearField("held")  # what is told of the worker as a whole is brought up to date
         request.ClearField("open_call_ids")
+        for result in request.results:
+            result.ClearField("age_micros")
         told = request.SerializeToString()
         assert told == by_id.setdefault(request.call_id, told), "a repeat is the same call"
     assert len(gateway.requests) >= len(by_id) + 3
+
+
+async def test_results_tell_when_they_were_begun(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    gateway.lost_answers = 1
+    job = gateway.add("job", simulate(0.1), 3)
+    await eventually(lambda: job.done and gateway.held() == [])
+    ages: dict[tuple[str, int], int] = {}
+    for request in gateway.requests:
+        for result in request.results:
+            assert result.elapsed_micros >= 100_000 * result.chunks.count
+            assert result.age_micros >= result.elapsed_micros
+            told = (request.call_id, result.chunks.first)
+            assert result.age_micros > ages.get(told, 0), "a repeat is later"
+            ages[told] = result.age_micros
+    repeats = sum(len(request.results) for request in gateway.requests) - len(ages)
+    assert repeats >= 1
 
 
 async def test_an_outage_loses_nothing_and_is_told_once(

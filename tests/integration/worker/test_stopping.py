@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+from tallymesh.v1 import dispatch_service_pb2 as pb
 from tests.harness.polling import eventually
 from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
 from tests.integration.worker.mesh import FakeGateway, simulate
@@ -26,6 +27,50 @@ async def test_a_chunk_that_ignores_cancel_is_gone_in_half_a_second(
     await eventually(lambda: after.done and gateway.held() == [])
     assert not job.counted
     assert not job.failures
+
+
+async def test_what_is_being_stopped_is_told_until_it_has_stopped(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    await eventually(lambda: len(compute_processes()) == 2)
+    before = compute_processes()
+    job = gateway.add("job", simulate(60, busy=True, ignore_cancel=True))
+    await eventually(lambda: busiest(before).cpu_times().user > 0.2)
+    victim = busiest(before)
+    # Told while another call waits: that would not return for long.
+    gateway.stop(job, wake=False)
+    stopping = await eventually(
+        lambda: [one for one in gateway.requests if one.stopping], interval=0.005
+    )
+    assert stopping[0].stopping == [pb.ChunkRange(job="job", epoch=1, count=1, attempt=1)]
+    assert not stopping[0].held
+    await eventually(lambda: not victim.is_running(), interval=0.005)
+    await eventually(lambda: not gateway.last.stopping, timeout=0.5)
+    assert not gateway.last.held
+    assert not job.returned
+    assert not job.failures
+
+
+async def test_nothing_is_told_as_stopped_that_still_computes(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1)
+    await eventually(lambda: len(compute_processes()) == 2)
+    before = compute_processes()
+    job = gateway.add("job", simulate(60, busy=True, ignore_cancel=True))
+    await eventually(lambda: busiest(before).cpu_times().user > 0.2)
+    victim = busiest(before)
+    computing_on: list[bool] = []
+
+    def look() -> None:
+        if not (gateway.last.held or gateway.last.stopping):
+            computing_on.append(victim.is_running())
+
+    gateway.stop(job)
+    gateway.heard = look
+    await eventually(lambda: computing_on)
+    assert not any(computing_on)
 
 
 async def test_a_cooperative_chunk_leaves_its_process_alive(
