@@ -3,12 +3,11 @@
 import json
 import re
 import signal
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tallymesh import Client, Job, NotFound, Simulate
+from tallymesh import Client, Job, JobFailed, NotFound, Simulate
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import run, running
 from tests.harness.polling import eventually_sync
@@ -96,16 +95,12 @@ def test_a_job_that_fails_fails_the_command(cli: CommandLine) -> None:
     assert "failed" in cli.fail(*failing, "--crash-rate", "1", code=1)
 
 
-def test_dead_letters_are_found_replayed_and_deleted(cli: CommandLine) -> None:
-    failing = ("simulate", "--failure-rate", "1", "--max-attempts", "1")
-    said = cli.fail(*failing, code=1)
+def test_dead_letters_are_found_replayed_and_deleted(cli: CommandLine, client: Client) -> None:
+    said = cli.fail("simulate", "--failure-rate", "1", "--max-attempts", "1", code=1)
     name = said.split("jobs replay ")[1].strip()
 
-    def letters() -> list[dict[str, Any]]:
-        shown = cli.output("dlq", "show", "--job", name, "-o", "jsonl")
-        return [json.loads(line) for line in shown.splitlines()]
-
-    (letter,) = letters()
+    shown = json.loads(cli.output("dlq", "show", "--job", name, "-o", "json"))
+    (letter,) = shown["dead_letters"]
     assert (letter["job"], letter["reason"]) == (name, "ERROR_REASON_CHUNK_FAILED")
     assert (letter["replays"], letter["epoch"], letter["failed_attempts"]) == (0, "1", 1)
     groups = [json.loads(line) for line in cli.output("dlq", "list", "-o", "jsonl").splitlines()]
@@ -113,22 +108,20 @@ def test_dead_letters_are_found_replayed_and_deleted(cli: CommandLine) -> None:
     assert int(group["count"]) >= 1
     assert group["last_fail_time"] >= letter["fail_time"]
     kind = group["name"].removeprefix("deadLetterGroups/")
-    assert kind in cli.output("dlq", "list")
     assert letter["name"] in cli.output("dlq", "show", kind)
 
     chosen = ("--group", kind, "--job", name, "--reason", "chunk_failed")
     assert cli.output("dlq", "replay", *chosen, "--dry-run").startswith("1 dead letter would run")
-    assert letters() == [letter]
+    assert client.job(name).refresh().epoch == 1
     assert cli.output("dlq", "replay", letter["name"]) == f"1 dead letter runs again\n  {name}\n"
-    assert "failed" in cli.fail("jobs", "watch", name, code=1)
-    (again,) = letters()
-    assert (again["replays"], again["epoch"]) == (1, "2")
-    page = cli.output("jobs", "get", name)
-    assert "epoch 2, 1 chunk; had failed: simulated failure" in page
+    with pytest.raises(JobFailed):
+        client.job(name).result(timeout=30)
+    (again,) = client.dead_letters.list(job=name)
+    assert (again.replays, again.epoch) == (1, 2)
+    assert "epoch 2, 1 chunk; had failed: simulated failure" in cli.output("jobs", "get", name)
 
-    assert cli.output("dlq", "delete", *chosen, "--dry-run") == "1 dead letter would be deleted\n"
     assert cli.output("dlq", "delete", *chosen) == "1 dead letter deleted\n"
-    assert letters() == []
+    assert list(client.dead_letters.list(job=name)) == []
     assert cli.output("dlq", "replay", "--job", name) == "0 dead letters run again\n"
 
 

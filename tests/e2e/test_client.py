@@ -25,7 +25,13 @@ from tallymesh import (
     WaitTimeout,
     Work,
 )
-from tallymesh.v1 import errors_pb2, mesh_service_pb2, mesh_service_pb2_grpc
+from tallymesh.v1 import (
+    errors_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    mesh_service_pb2,
+    mesh_service_pb2_grpc,
+)
 from tests.harness.local_mesh import LocalMesh
 from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
@@ -151,6 +157,20 @@ def test_many_are_run_in_order_and_under_one_id_once(client: Client) -> None:
     second = client.submit_many(works, request_id=request_id)
     assert [handle.name for handle in first] == [handle.name for handle in second]
     assert [handle.result() for handle in first] == expected
+
+
+def test_large_jobs_are_collected_in_messages_that_any_client_takes(
+    mesh: LocalMesh, client: Client
+) -> None:
+    large = Add(numbers=["1".zfill(64)] * 10_000)
+    handles = client.submit_many([large] * 8)
+    for handle in client.collect(handles, timeout=60):
+        assert handle.result() == 10_000
+    names = [handle.name for handle in handles]
+    with grpc.insecure_channel(mesh.address) as channel:
+        stub = job_service_pb2_grpc.JobServiceStub(channel)
+        answers = stub.CollectJobs(job_service_pb2.CollectJobsRequest(names=names))
+        assert sorted(job.name for answer in answers for job in answer.jobs) == sorted(names)
 
 
 def test_a_collection_waits_for_those_that_run(client: Client) -> None:

@@ -37,6 +37,8 @@ from tallymesh_kernels import Registry
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_BATCH, _MAX_COLLECTED = 1000, 10_000
+# Clients of gRPC take messages of 4 MiB, unless told otherwise; a job is half of that at most.
+_MAX_COLLECTED_BYTES = 2 * 2**20
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -143,10 +145,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         view = request.view or job_service_pb2.JOB_VIEW_FULL
         ids = _job_ids(request.names)
         async for records in self._collections.collect(current_caller().tenant, ids):
-            yield job_service_pb2.CollectJobsResponse(
-                jobs=[await self._answers.job(record, view) for record in records],
-                answered_by=self._node,
-            )
+            answer = job_service_pb2.CollectJobsResponse(answered_by=self._node)
+            size = 0
+            for record in records:
+                job = await self._answers.job(record, view)
+                size += job.ByteSize()
+                if answer.jobs and size > _MAX_COLLECTED_BYTES:
+                    yield answer
+                    answer = job_service_pb2.CollectJobsResponse(answered_by=self._node)
+                    size = job.ByteSize()
+                answer.jobs.append(job)
+            yield answer
 
     async def RunJob(
         self, request: job_service_pb2.RunJobRequest, context: Context
