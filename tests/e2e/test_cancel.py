@@ -1,5 +1,7 @@
 """Cancelling stops the computation itself, also one that does not listen."""
 
+from datetime import timedelta
+
 from tallymesh import Client, Job, Simulate
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import running
@@ -18,11 +20,12 @@ def test_cancel_stops_work_that_does_not_listen(
         eventually_sync(lambda: len(computing(mesh)) == 2, message="two processes being busy")
         busy = computing(mesh)
 
-        job.cancel()
+        cancellation = job.cancel().cancellation
 
-        eventually_sync(
-            lambda: not any(map(alive, busy)), timeout=2, message="the computing having ended"
-        )
+        assert not any(map(alive, busy)), "what is told as stopped computes no more"
+        took = cancellation.stop_time.ToDatetime() - cancellation.request_time.ToDatetime()
+        assert timedelta(0) < took < timedelta(seconds=2)
+        assert cancellation.request_time.ToDatetime() <= cancellation.acknowledge_time.ToDatetime()
         assert watch.wait(timeout=20) == 3
     assert job.refresh().state == Job.STATE_CANCELLED
     assert job.job.progress.chunks_running == 0

@@ -12,6 +12,7 @@ import pytest
 from tallymesh import (
     Add,
     Chunk,
+    ChunkTimedOut,
     Client,
     CountPrimes,
     Job,
@@ -95,7 +96,13 @@ def test_a_wait_may_end_before_the_job(client: Client) -> None:
         job.result()
 
 
-def test_a_job_that_takes_too_long_fails_with_its_own_error(client: Client) -> None:
+def test_what_takes_too_long_fails_with_its_own_error(client: Client) -> None:
+    job = client.submit(simulate(60), max_attempts=2, chunk_timeout=0.1)
+    with pytest.raises(ChunkTimedOut) as caught:
+        job.result(timeout=30)
+    assert (caught.value.reason, caught.value.job.failed_attempts) == ("CHUNK_TIMED_OUT", 2)
+    (letter,) = client.dead_letters.list(job=job.name, reason="chunk_timed_out")
+    assert letter.name == f"{job.name}/chunks/0"
     job = client.submit(simulate(60), job_timeout=timedelta(milliseconds=200))
     with pytest.raises(JobTimedOut) as raised:
         job.result(timeout=30)
