@@ -43,6 +43,7 @@ def primes(settings: Settings, /, *, stop: int, start: int, method: Method, **op
       tallymesh primes 1e10
       tallymesh primes 10^11 --from 10^10 --chunks 256
       tallymesh primes 2**40 --abacus primes --detach
+      tallymesh primes 1e12 --chunk-timeout 1m --job-timeout 2h --ttl 30d
       tallymesh primes 1e11 -o json | jq -r .result.count_primes.count
     """
     from tallymesh.cli.follow import submit
@@ -102,6 +103,7 @@ def simulate(
     Examples:
       tallymesh simulate --chunks 200 --duration 100ms
       tallymesh simulate --chunks 64 --failure-rate 0.2 --crash-rate 0.05 --max-attempts 20
+      tallymesh simulate --chunks 64 --failure-rate 0.3 --max-attempts 1 --tolerate-failures 40
     """
     from tallymesh.cli.follow import submit
     from tallymesh.v1.work_pb2 import Simulate
