@@ -61,6 +61,8 @@ class ValkeyServer:
             *("--port", str(port), "--bind", "127.0.0.1"),
             *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
             *("--dir", str(self.directory), "--save", ""),
+            # A replica begins at once, and not with others that may come.
+            *("--repl-diskless-sync-delay", "0"),
             *("--appendonly", "yes" if appendonly or fsync else "no"),
             *("--appendfsync", "always" if fsync else "everysec"),
             *options,

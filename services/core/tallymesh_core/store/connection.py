@@ -80,6 +80,10 @@ class Store:
             StoreMismatch: Its layout is of another version, or its durability not the one asked.
         """
         await self._topology.look()
+        async with self._doubting():
+            keys = {await self._topology.server_of(key): key for key in self._prefixes()}
+            # One that serves nothing now, as its cluster is not whole, says so.
+            await asyncio.gather(*(server.client.exists(key) for server, key in keys.items()))
         async with self._reading(_META) as client:
             await client.hsetnx(_META, "schema", str(SCHEMA_VERSION))
             await client.hsetnx(_META, "shards", str(self._new_shards))
@@ -129,6 +133,9 @@ class Store:
     def prefix(shard: int) -> str:
         """Returns the beginning of all keys of a shard; its hash tag keeps them together."""
         return f"{{tm{shard}}}:"
+
+    def _prefixes(self) -> list[str]:
+        return [self.prefix(shard) for shard in range(self.shards)]
 
     @asynccontextmanager
     async def at(self, shard: int, *, blocking: bool = False) -> AsyncIterator[Any]:

@@ -145,9 +145,14 @@ class Topology:
 
     async def _ask_sentinels(self) -> Place:
         assert self._sentinel
+        service = self._address.service
         try:
-            async with translated():
-                return Place(*await self._sentinel.discover_master(self._address.service))
+            return Place(*await self._sentinel.discover_master(service))
+        except (exceptions.ConnectionError, OSError):
+            # The driver's own words are long, and show all options of each sentinel.
+            raise StoreUnavailable from exceptions.ConnectionError(
+                f"no sentinel that can be asked knows a primary of {service!r}"
+            )
         except exceptions.ResponseError as error:
             raise StoreMismatch(
                 f"TALLYMESH_STORE_URL: what stands there is no sentinel ({error})"

@@ -19,7 +19,7 @@ if ARGV[4] then
     if redis.call('ZSCORE', P .. 'owners', ARGV[i]) then gone[#gone + 1] = ARGV[i] end
   end
 else
-  local last = tonumber(redis.call('GET', P .. 'tick') or ms)
+  local last = tonumber(redis.call('GET', P .. 'tick') or 0)
   redis.call('SET', P .. 'tick', string.format('%d', ms))
   if ms - last > outage then
     local deadline = string.format('%d', ms + alive)
