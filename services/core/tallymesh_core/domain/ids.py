@@ -5,6 +5,7 @@ import time
 
 # Crockford's base 32: no letters that are taken for digits.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {digit: value for value, digit in enumerate(_ALPHABET)}
 _TIME_DIGITS, _RANDOM_DIGITS, _SHARD_DIGITS = 9, 5, 2
 #: Length of an id.
 LENGTH = _TIME_DIGITS + _RANDOM_DIGITS + _SHARD_DIGITS
@@ -17,17 +18,14 @@ def new_job_id(shard: int) -> str:
     """
     ms = time.time_ns() // 1_000_000
     noise = secrets.randbits(5 * _RANDOM_DIGITS)
-    return (
-        _encode(ms, _TIME_DIGITS) + _encode(noise, _RANDOM_DIGITS) + _encode(shard, _SHARD_DIGITS)
-    )
+    return _encode((ms << 5 * _RANDOM_DIGITS | noise) << 5 * _SHARD_DIGITS | shard, LENGTH)
 
 
 def shard_of_job(job_id: str) -> int | None:
     """Returns the shard of a job, or None if that is no id that new_job_id makes."""
-    if len(job_id) != LENGTH or any(digit not in _ALPHABET for digit in job_id):
+    if len(job_id) != LENGTH or not _VALUES.keys() >= set(job_id):
         return None
-    high, low = (_ALPHABET.index(digit) for digit in job_id[-_SHARD_DIGITS:])
-    return high * 32 + low
+    return _VALUES[job_id[-2]] * 32 + _VALUES[job_id[-1]]
 
 
 def _encode(number: int, digits: int) -> str:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 import msgpack
 
@@ -226,32 +226,10 @@ class JobStore:
         Raises:
             NotFound: There is no such job.
         """
-        shard = self._shard(job_id)
-        raw = await self._store.run(
-            _SNAPSHOT, shard, f"{tenant}/{job_id}", _MAX_CELLS if chunk_map else 0
-        )
-        if not raw:
+        (record,) = await self._read(tenant, self._shard(job_id), [job_id], chunk_map=chunk_map)
+        if record is None:
             raise NotFound(f"jobs/{job_id}")
-        handled = raw[6]
-        return _record(
-            tenant,
-            job_id,
-            _pairs(raw[0]),
-            running=raw[1],
-            holders=raw[2],
-            retrying=raw[3],
-            retry_ms=int(float(raw[4] or 0)),
-            shares=float(raw[5]),
-            handled_by={
-                name.decode(): int(count)
-                for name, count in zip(handled[::2], handled[1::2], strict=True)
-            },
-            per_cell=raw[7],
-            cells=raw[8],
-            now_ms=raw[9],
-            dead=raw[10],
-            replays=tuple(map(_replay, raw[11])),
-        )
+        return record
 
     async def get_all(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord]:
         """Reads jobs as they stand now, without chunk maps.
@@ -259,9 +237,36 @@ class JobStore:
         Raises:
             NotFound: One of them does not exist.
         """
-        return await asyncio.gather(
-            *(self.get(tenant, job_id, chunk_map=False) for job_id in job_ids)
+        found = await self._find_all(tenant, job_ids)
+        for job_id, record in zip(job_ids, found, strict=True):
+            if record is None:
+                raise NotFound(f"jobs/{job_id}")
+        return [record for record in found if record]
+
+    async def _find_all(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """Reads jobs, without chunk maps; None for one that does not exist."""
+        by_shard: dict[int, dict[str, None]] = {}
+        for job_id in job_ids:
+            by_shard.setdefault(self._shard(job_id), {})[job_id] = None
+        found: dict[str, JobRecord | None] = {}
+        for shard, ids in by_shard.items():
+            records = await self._read(tenant, shard, list(ids), chunk_map=False)
+            found.update(zip(ids, records, strict=True))
+        return [found[job_id] for job_id in job_ids]
+
+    async def _read(
+        self, tenant: str, shard: int, job_ids: Sequence[str], *, chunk_map: bool
+    ) -> list[JobRecord | None]:
+        answer = await self._store.run(
+            _SNAPSHOT,
+            shard,
+            _MAX_CELLS if chunk_map else 0,
+            *(f"{tenant}/{job_id}" for job_id in job_ids),
         )
+        return [
+            _snapshot(tenant, job_id, raw) if raw else None
+            for job_id, raw in zip(job_ids, answer, strict=True)
+        ]
 
     async def work_of(self, ref: str) -> tuple[bytes, int, int]:
         """Returns what a job computes, into how many chunks it is cut, and their timeout in ms."""
@@ -374,8 +379,9 @@ class JobStore:
             ids = await self._ids_before(tenant, states or tuple(JobState), before)
             if not ids:
                 return found, ""
-            # As many at a time as may still be needed: asked for together, they travel together.
-            for job_id, job in await self._get_all(tenant, ids[: max(limit - len(found), 10)]):
+            # As many at a time as may still be needed.
+            some = ids[: max(limit - len(found), 10)]
+            for job_id, job in zip(some, await self._find_all(tenant, some), strict=True):
                 before = job_id
                 scanned += 1
                 if job is None:
@@ -491,15 +497,6 @@ class JobStore:
     def _key(self, tenant: str, job_id: str, kind: str) -> str:
         return f"{self._store.prefix(self._shard(job_id))}{kind}:{tenant}/{job_id}"
 
-    async def _get_all(self, tenant: str, ids: Sequence[str]) -> list[tuple[str, JobRecord | None]]:
-        async def get(job_id: str) -> JobRecord | None:
-            try:
-                return await self.get(tenant, job_id, chunk_map=False)
-            except NotFound:
-                return None
-
-        return list(zip(ids, await asyncio.gather(*map(get, ids)), strict=True))
-
     async def _ids_before(self, tenant: str, states: Iterable[JobState], before: str) -> list[str]:
         highest = f"({before}" if before else "+"
         ids: list[str] = []
@@ -553,6 +550,26 @@ def _accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
 def _empty_map(chunk_count: int) -> tuple[int, bytes]:
     per_cell = -(-chunk_count // _MAX_CELLS)
     return per_cell, bytes(-(-chunk_count // per_cell))
+
+
+def _snapshot(tenant: str, job_id: str, raw: Sequence[Any]) -> JobRecord:
+    handled = raw[6]
+    return _record(
+        tenant,
+        job_id,
+        _pairs(raw[0]),
+        running=raw[1],
+        holders=raw[2],
+        retrying=raw[3],
+        retry_ms=int(float(raw[4] or 0)),
+        shares=float(raw[5]),
+        handled_by={handled[i].decode(): int(handled[i + 1]) for i in range(0, len(handled), 2)},
+        per_cell=raw[7],
+        cells=raw[8],
+        now_ms=raw[9],
+        dead=raw[10],
+        replays=tuple(map(_replay, raw[11])),
+    )
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, bytes]:

@@ -90,9 +90,8 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     end
     accepted, refused = accepted + repeats, refused + count - repeats
   elseif merged then
-    redis.call('HSET', key, 'result', result)
     accepted = accepted + 1
-    finish(ref, job[1], 'SUCCEEDED', ms)
+    finish(ref, job[1], 'SUCCEEDED', ms, 'result', result)
     changed[#changed + 1] = {ref, 1}
   else
     local at = worker_index(ref)
@@ -102,7 +101,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     local leases = get_many(P .. 'leases:' .. ref, indices)
     local has_tries = redis.call('EXISTS', P .. 'tries:' .. ref) == 1
     local counted, own, members, kept, records, spent = {}, {}, {}, {}, {}, 0
-    local kept_bytes = 0
+    local kept_bytes, revived = 0, 0
     for i = 1, count do
       local index = indices[i]
       local is_dead = dead > 0 and redis.call('HEXISTS', P .. 'dead:' .. ref, index) == 1
@@ -114,6 +113,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         if is_dead then
           drop_letter(ref, index)
           redis.call('HDEL', P .. 'dead:' .. ref, index)
+          revived = revived + 1
         end
         local owner, leased = string.match(leases[i] or '', '^(%S+) %S+ %d+ (%d+)$')
         own[#own + 1] = index
@@ -164,29 +164,40 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
     end
     if #own > 0 then
-      call_many('HDEL', P .. 'leases:' .. ref, own)
-      call_many('HDEL', P .. 'fractions:' .. ref, own)
+      done = done + #own
+      local is_over, is_additive = done + dead - revived == n, job[6] == '1'
+      local is_exact = not is_additive or add(key, counted)
+      -- The end of a job clears its chunks from everything at once.
+      if not (is_over and is_additive) then
+        call_many('HDEL', P .. 'leases:' .. ref, own)
+        call_many('HDEL', P .. 'fractions:' .. ref, own)
+      end
       call_many('SREM', P .. 'held:' .. uid, members)
-      call_many('HSET', P .. 'parts:' .. ref, kept)
-      done = redis.call('HINCRBY', key, 'done', #own)
+      redis.call('HSET', key, 'done', string.format('%d', done))
       redis.call('HINCRBY', key, 'cpu', string.format('%.0f', spent))
       redis.call('HINCRBY', P .. 'by:' .. ref, worker, #own)
-      if job[6] == '1' and not add(key, counted) then
+      local all_kept = 0
+      if kept[1] then
+        call_many('HSET', P .. 'parts:' .. ref, kept)
+        all_kept = redis.call('HINCRBY', key, 'kept', kept_bytes)
+      end
+      local has_ended = true
+      if not is_exact then
         redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
-      elseif redis.call('HINCRBY', key, 'kept', kept_bytes) > most_kept then
+      elseif all_kept > most_kept then
         redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker,
           string.format('the partial results take more than %d bytes', most_kept))
-      elseif done + redis.call('HLEN', P .. 'dead:' .. ref) < n then
+      elseif not is_over then
         emit(ref, 'committed')
+        has_ended = false
       elseif result then
-        redis.call('HSET', key, 'result', result, 'counted', string.format('%d', ms))
-        finish(ref, job[1], 'SUCCEEDED', ms)
+        finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'counted', string.format('%d', ms))
       else
-        conclude(ref, job[1], ms)
+        has_ended = conclude(ref, job[1], ms, is_additive)
       end
-      changed[#changed + 1] = {ref, is_final(redis.call('HGET', key, 'state')) and 1 or 0}
+      changed[#changed + 1] = {ref, has_ended and 1 or 0}
     end
   end
 end

@@ -56,12 +56,12 @@ local function make_ready(ref)
   emit(ref, 'ready', job[1] .. '/' .. job[2] .. ' ' .. string.format('%d', leasable))
 end
 
--- Moves a job between the sets that list jobs by state.
-local function set_state(ref, old, new)
+-- Moves a job between the sets that list jobs by state, and sets further fields of it.
+local function set_state(ref, old, new, ...)
   local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
   redis.call('ZREM', P .. 'state:' .. tenant .. ':' .. old, id)
   redis.call('ZADD', P .. 'state:' .. tenant .. ':' .. new, 0, id)
-  redis.call('HSET', P .. 'job:' .. ref, 'state', new)
+  redis.call('HSET', P .. 'job:' .. ref, 'state', new, ...)
 end
 
 local function is_final(state)
@@ -70,8 +70,8 @@ end
 
 -- Brings a job to a final state and clears it from every working set. The event names
 -- the owners of chunks that were running, so that they are told to stop. Answers for each of them
--- the calls by which it was given those.
-local function finish(ref, old, new, ms)
+-- the calls by which it was given those. Sets further fields of the job.
+local function finish(ref, old, new, ms, ...)
   local key = P .. 'job:' .. ref
   local owners, calls = {}, {}
   local leases = redis.call('HGETALL', P .. 'leases:' .. ref)
@@ -84,17 +84,17 @@ local function finish(ref, old, new, ms)
     end
     calls[owner][call] = true
   end
-  redis.call('DEL', P .. 'leases:' .. ref, P .. 'again:' .. ref, P .. 'later:' .. ref,
-    P .. 'tries:' .. ref, P .. 'fractions:' .. ref)
+  local over = {P .. 'leases:' .. ref, P .. 'again:' .. ref, P .. 'later:' .. ref, P .. 'tries:' .. ref,
+    P .. 'fractions:' .. ref}
   -- A replay goes on with the partial results of a failed job.
-  if new ~= 'FAILED' then redis.call('DEL', P .. 'parts:' .. ref) end
+  if new ~= 'FAILED' then over[#over + 1] = P .. 'parts:' .. ref end
+  redis.call('DEL', unpack(over))
   redis.call('ZREM', P .. 'delayed', ref)
-  redis.call('ZREM', P .. 'deadlines', ref)
-  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch', 'ttl')
+  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch', 'ttl', 'timeout')
+  if job[6] ~= '0' then redis.call('ZREM', P .. 'deadlines', ref) end
   redis.call('ZREM', lane_of(job[1], job[2]), ref)
-  set_state(ref, old, new)
   local expires = string.format('%d', ms + tonumber(job[5]))
-  redis.call('HSET', key, 'ended', string.format('%d', ms), 'expires', expires)
+  set_state(ref, old, new, 'ended', string.format('%d', ms), 'expires', expires, ...)
   redis.call('ZADD', P .. 'expiry', expires, ref)
   local posts = new == 'SUCCEEDED' and job[3] ~= ''
   if posts then redis.call('SADD', P .. 'outbox', ref) end
@@ -129,13 +129,15 @@ local function set_tries(ref, index, failed, lost, before)
   redis.call('HSET', P .. 'tries:' .. ref, index, string.format('%d %d %d', failed, lost, before))
 end
 
--- Every chunk is counted or given up: ends the job, or lets its last step be leased.
-local function conclude(ref, state, ms)
-  local key = P .. 'job:' .. ref
-  redis.call('HSET', key, 'counted', string.format('%d', ms))
-  if redis.call('HGET', key, 'additive') == '1' then
-    finish(ref, state, 'SUCCEEDED', ms)
+-- Every chunk is counted or given up: ends the job, or lets its last step be leased. Answers whether
+-- it has ended.
+local function conclude(ref, state, ms, is_additive)
+  local counted = string.format('%d', ms)
+  if is_additive then
+    finish(ref, state, 'SUCCEEDED', ms, 'counted', counted)
   else
+    redis.call('HSET', P .. 'job:' .. ref, 'counted', counted)
     make_ready(ref)
   end
+  return is_additive
 end

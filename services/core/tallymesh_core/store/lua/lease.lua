@@ -62,6 +62,7 @@ local function first_of(queue)
 end
 
 local ms
+local virtual, members, started, alive = {}, {}, {}, nil
 
 while capacity > 0 do
   -- Queues take turns: the passes of one, which may have run for days, say nothing to another.
@@ -74,11 +75,13 @@ while capacity > 0 do
   if not ref then break end
   ms = ms or now()
   local key = P .. 'job:' .. ref
-  local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority', 'queue')
+  local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority',
+    'queue', 'version', 'started')
   local n, next_, epoch, done = tonumber(job[2]), tonumber(job[3]), tonumber(job[4]), tonumber(job[5])
   -- Chunk n merges the others, so it can be leased once all of them are done or given up.
-  local limit = done + redis.call('HLEN', P .. 'dead:' .. ref) == n and n + 1 or n
-  local returned = redis.call('ZCARD', P .. 'again:' .. ref)
+  local dead = next_ > 0 and redis.call('HLEN', P .. 'dead:' .. ref) or 0
+  local limit = done + dead == n and n + 1 or n
+  local returned = next_ > 0 and redis.call('ZCARD', P .. 'again:' .. ref) or 0
   local leasable = returned + math.max(0, limit - next_)
 
   local cost, take = 10000, nil
@@ -87,11 +90,12 @@ while capacity > 0 do
     take = math.max(1, math.floor(quantum / cost))
   else
     -- Nothing is known of the job yet: everyone alive gets an equal part.
-    take = math.ceil(leasable / math.max(1, redis.call('ZCARD', P .. 'owners')))
+    alive = alive or math.max(1, redis.call('ZCARD', P .. 'owners'))
+    take = math.ceil(leasable / alive)
   end
   take = math.min(take, capacity, leasable)
 
-  local leases, members = {}, {}
+  local leases = {}
   local stamp = string.format('%d', ms)
   local function lease(index, attempt)
     local text = string.format('%d', index)
@@ -109,27 +113,39 @@ while capacity > 0 do
     end
   end
   for index = next_, next_ + take - from_returned - 1 do lease(index, 1) end
-  if take > 0 then
-    call_many('HSET', P .. 'leases:' .. ref, leases)
-    call_many('SADD', held, members)
-    redis.call('HSET', calls, call, stamp)
-  end
+  call_many('HSET', P .. 'leases:' .. ref, leases)
   next_ = next_ + take - from_returned
 
-  redis.call('HSET', P .. 'vtime', job[8],
-    string.format('%.3f', math.max(pass, tonumber(redis.call('HGET', P .. 'vtime', job[8]) or 0))))
+  local queue = job[8]
+  virtual[queue] = math.max(pass, virtual[queue] or tonumber(redis.call('HGET', P .. 'vtime', queue) or 0))
   pass = pass + take * cost / 2 ^ tonumber(job[7] or 0)
-  redis.call('HSET', key, 'next', string.format('%d', next_), 'pass', string.format('%.3f', pass))
+  local version = string.format('%d', job[9] + 1)
+  redis.call('HSET', key, 'next', string.format('%d', next_), 'pass', string.format('%.3f', pass),
+    'version', version, 'state', 'RUNNING', 'started', job[10] or stamp)
   if take == leasable then
     redis.call('ZREM', P .. 'lane:' .. lane, ref)
   else
     redis.call('ZADD', P .. 'lane:' .. lane, string.format('%.3f', pass), ref)
   end
   if job[1] == 'PENDING' then
-    redis.call('HSETNX', key, 'started', stamp)
-    set_state(ref, 'PENDING', 'RUNNING')
+    local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
+    started[tenant] = started[tenant] or {}
+    table.insert(started[tenant], id)
   end
-  emit(ref, 'leased')
+  news[#news + 1] = ref .. ' ' .. version .. ' leased '
   capacity = capacity - take
+end
+if ms then
+  call_many('SADD', held, members)
+  redis.call('HSET', calls, call, string.format('%d', ms))
+  for queue, pass in pairs(virtual) do
+    redis.call('HSET', P .. 'vtime', queue, string.format('%.3f', pass))
+  end
+end
+for tenant, ids in pairs(started) do
+  call_many('ZREM', P .. 'state:' .. tenant .. ':PENDING', ids)
+  local scored = {}
+  for i, id in ipairs(ids) do scored[2 * i - 1], scored[2 * i] = 0, id end
+  call_many('ZADD', P .. 'state:' .. tenant .. ':RUNNING', scored)
 end
 return tell(given)

@@ -24,7 +24,8 @@ end
 local function give_up(ref, index, ms, reason, worker, message)
   local key = P .. 'job:' .. ref
   local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
-  local job = redis.call('HMGET', key, 'state', 'n', 'done', 'tolerate', 'kernel', 'epoch')
+  local job = redis.call('HMGET', key, 'state', 'n', 'done', 'tolerate', 'kernel', 'epoch',
+    'additive')
   local failed, lost, before = tries_of(ref, index)
   redis.call('HDEL', P .. 'tries:' .. ref, index)
   -- Numbers differ from case to case of one kind of error.
@@ -43,7 +44,7 @@ local function give_up(ref, index, ms, reason, worker, message)
   if reason == 'WORK_REFUSED' or chunk == n or dead > tonumber(job[4]) or dead == n then
     fail_job(ref, job[1], ms, reason, chunk, worker, message)
   elseif done + dead == n then
-    conclude(ref, job[1], ms)
+    conclude(ref, job[1], ms, job[7] == '1')
   else
     emit(ref, 'failed')
   end
