@@ -93,8 +93,7 @@ class Collections:
                 batch = list(collection.due)[:_BATCH]
                 for job_id in batch:
                     del collection.due[job_id]
-                records = await self._jobs.get_all(tenant, batch)
-                ended = [record for record in records if record.state.is_final]
+                ended = await self._jobs.get_all(tenant, batch, only_ended=True)
                 for record in ended:
                     del collection.missing[record.id]
                     # Its end may have been noticed once more while it was being read.

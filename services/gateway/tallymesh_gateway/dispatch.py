@@ -11,7 +11,7 @@ from typing import Any
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.work_pb2 import Result, Work
-from tallymesh_core.domain.errors import NotFound, ShuttingDown
+from tallymesh_core.domain.errors import ShuttingDown
 from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, SpanResults
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
@@ -24,7 +24,7 @@ _LOOK_SECONDS = 1.0
 #: The longest pause between a worker's calls: well under the time after which it counts as lost.
 _CALL_AGAIN_SECONDS = 1.0
 #: Works kept, so that each need not be read for each answer.
-_KNOWN_WORKS = 256
+_KNOWN_WORKS, _KNOWN_WORK_BYTES = 4096, 32 * 1024 * 1024
 #: A stop of this many chunks from the first is a stop of all.
 _ALL_CHUNKS = 1 << 31
 
@@ -68,6 +68,7 @@ class Dispatcher:
         self._node = node
         self._waiting: dict[_Waiting, None] = {}
         self._works: OrderedDict[str, pb.JobWork] = OrderedDict()
+        self._work_bytes = 0
         self._closing = False
 
     def notice(self, events: list[JobChanged] | Interrupted) -> None:
@@ -222,16 +223,15 @@ class Dispatcher:
     async def _assign(
         self, spans: list[ChunkSpan], known: set[str], answer: pb.SynchronizeResponse
     ) -> None:
+        works = await self._works_of({span.ref for span in spans})
         for span in spans:
-            try:
-                work = await self._work(span.ref)
-            except NotFound:
+            work = works.get(span.ref)
+            if work is None:
                 continue
-            assignment = pb.Assignment(chunks=_range(span))
+            assignment = answer.assignments.add(chunks=_range(span))
             if span.first == work.chunk_count:
                 for partial in await self._jobs.partials_of(span.ref):
                     assignment.partials.append(Result.FromString(partial))
-            answer.assignments.append(assignment)
             if span.ref not in known:
                 known.add(span.ref)
                 answer.works.append(work)
@@ -251,19 +251,27 @@ class Dispatcher:
         self._woken_for.discard(event.ref)
         return True
 
-    async def _work(self, ref: str) -> pb.JobWork:
-        if ref in self._works:
-            self._works.move_to_end(ref)
-            return self._works[ref]
-        return self._keep(ref, *await self._jobs.work_of(ref))
+    async def _works_of(self, refs: set[str]) -> dict[str, pb.JobWork]:
+        works = {}
+        for ref in refs:
+            if ref in self._works:
+                self._works.move_to_end(ref)
+                works[ref] = self._works[ref]
+        missing = refs - works.keys()
+        if missing:
+            for ref, read in (await self._jobs.works_of(missing)).items():
+                works[ref] = self._keep(ref, *read)
+        return works
 
     def _keep(self, ref: str, work: bytes, chunk_count: int, timeout_ms: int) -> pb.JobWork:
         made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
         if timeout_ms:
             made.chunk_timeout.FromMilliseconds(timeout_ms)
         self._works[ref] = made
-        if len(self._works) > _KNOWN_WORKS:
-            oldest, _ = self._works.popitem(last=False)
+        self._work_bytes += len(work)
+        while len(self._works) > _KNOWN_WORKS or self._work_bytes > _KNOWN_WORK_BYTES:
+            oldest, forgotten = self._works.popitem(last=False)
+            self._work_bytes -= forgotten.work.ByteSize()
             # Its event may have come before the job was expected, and will not come again.
             self._woken_for.discard(oldest)
         return made

@@ -6,6 +6,7 @@ import time
 # Crockford's base 32: no letters that are taken for digits.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {digit: value for value, digit in enumerate(_ALPHABET)}
+_DIGITS = frozenset(_ALPHABET)
 _TIME_DIGITS, _RANDOM_DIGITS, _SHARD_DIGITS = 9, 5, 2
 #: Length of an id.
 LENGTH = _TIME_DIGITS + _RANDOM_DIGITS + _SHARD_DIGITS
@@ -23,7 +24,7 @@ def new_job_id(shard: int) -> str:
 
 def shard_of_job(job_id: str) -> int | None:
     """Returns the shard of a job, or None if that is no id that new_job_id makes."""
-    if len(job_id) != LENGTH or not _VALUES.keys() >= set(job_id):
+    if len(job_id) != LENGTH or not _DIGITS.issuperset(job_id):
         return None
     return _VALUES[job_id[-2]] * 32 + _VALUES[job_id[-1]]
 

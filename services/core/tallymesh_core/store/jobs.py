@@ -51,6 +51,7 @@ _LIST_SCAN = 5000
 _BATCH = 200
 #: A job that has to stay beyond its time is looked at again after so long.
 _POSTPONE_MS = 60_000
+_WORK_FIELDS = ("work", "n", "chunk_timeout")
 _NEW_FIELDS = tuple(field.name for field in fields(NewJob))
 
 
@@ -226,58 +227,68 @@ class JobStore:
         Raises:
             NotFound: There is no such job.
         """
-        (record,) = await self._read(tenant, self._shard(job_id), [job_id], chunk_map=chunk_map)
-        if record is None:
+        most = _MAX_CELLS if chunk_map else 0
+        (raw,) = await self._store.run(
+            _SNAPSHOT, self._shard(job_id), most, 0, f"{tenant}/{job_id}"
+        )
+        if not raw:
             raise NotFound(f"jobs/{job_id}")
-        return record
+        return _snapshot(tenant, job_id, raw)
 
-    async def get_all(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord]:
+    async def get_all(
+        self, tenant: str, job_ids: Sequence[str], *, only_ended: bool = False
+    ) -> list[JobRecord]:
         """Reads jobs as they stand now, without chunk maps.
+
+        Args:
+            tenant: Whose jobs.
+            job_ids: Which jobs.
+            only_ended: Leave out those that have not ended.
 
         Raises:
             NotFound: One of them does not exist.
         """
-        found = await self._find_all(tenant, job_ids)
-        for job_id, record in zip(job_ids, found, strict=True):
-            if record is None:
+        found = await self._find_all(tenant, job_ids, only_ended=only_ended)
+        for job_id in job_ids:
+            if job_id not in found:
                 raise NotFound(f"jobs/{job_id}")
-        return [record for record in found if record]
+        return [record for job_id in job_ids if (record := found[job_id])]
 
-    async def _find_all(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        """Reads jobs, without chunk maps; None for one that does not exist."""
+    async def _find_all(
+        self, tenant: str, job_ids: Sequence[str], *, only_ended: bool = False
+    ) -> dict[str, JobRecord | None]:
+        """Reads those jobs that exist; None for one that is left out."""
         by_shard: dict[int, dict[str, None]] = {}
         for job_id in job_ids:
             by_shard.setdefault(self._shard(job_id), {})[job_id] = None
         found: dict[str, JobRecord | None] = {}
         for shard, ids in by_shard.items():
-            records = await self._read(tenant, shard, list(ids), chunk_map=False)
-            found.update(zip(ids, records, strict=True))
-        return [found[job_id] for job_id in job_ids]
+            refs = (f"{tenant}/{job_id}" for job_id in ids)
+            answer = await self._store.run(_SNAPSHOT, shard, 0, int(only_ended), *refs)
+            for job_id, raw in zip(ids, answer, strict=True):
+                if raw:
+                    found[job_id] = _snapshot(tenant, job_id, raw) if raw[0] else None
+        return found
 
-    async def _read(
-        self, tenant: str, shard: int, job_ids: Sequence[str], *, chunk_map: bool
-    ) -> list[JobRecord | None]:
-        answer = await self._store.run(
-            _SNAPSHOT,
-            shard,
-            _MAX_CELLS if chunk_map else 0,
-            *(f"{tenant}/{job_id}" for job_id in job_ids),
-        )
-        return [
-            _snapshot(tenant, job_id, raw) if raw else None
-            for job_id, raw in zip(job_ids, answer, strict=True)
-        ]
+    async def works_of(self, refs: Iterable[str]) -> dict[str, tuple[bytes, int, int]]:
+        """Returns what jobs compute: the work, how many chunks, and their timeout in ms.
 
-    async def work_of(self, ref: str) -> tuple[bytes, int, int]:
-        """Returns what a job computes, into how many chunks it is cut, and their timeout in ms."""
-        tenant, _, job_id = ref.partition("/")
-        async with self._store.at(self._shard(job_id)) as client:
-            work, count, timeout = await client.hmget(
-                self._key(tenant, job_id, "job"), ["work", "n", "chunk_timeout"]
-            )
-        if work is None:
-            raise NotFound(f"jobs/{job_id}")
-        return work, int(count), int(timeout)
+        A job that does not exist is left out.
+        """
+        by_shard: dict[int, list[str]] = {}
+        for ref in refs:
+            by_shard.setdefault(self._shard(ref.rpartition("/")[2]), []).append(ref)
+        works = {}
+        for shard, some in by_shard.items():
+            async with self._store.at(shard) as client:
+                pipe = client.pipeline(transaction=False)
+                for ref in some:
+                    pipe.hmget(f"{self._store.prefix(shard)}job:{ref}", _WORK_FIELDS)
+                answers = await pipe.execute()
+            for ref, (work, count, timeout) in zip(some, answers, strict=True):
+                if work is not None:
+                    works[ref] = (work, int(count), int(timeout))
+        return works
 
     async def partials_of(self, ref: str) -> list[bytes]:
         """Returns the partial results of a job's chunks in order of index."""
@@ -381,9 +392,11 @@ class JobStore:
                 return found, ""
             # As many at a time as may still be needed.
             some = ids[: max(limit - len(found), 10)]
-            for job_id, job in zip(some, await self._find_all(tenant, some), strict=True):
+            jobs = await self._find_all(tenant, some)
+            for job_id in some:
                 before = job_id
                 scanned += 1
+                job = jobs.get(job_id)
                 if job is None:
                     continue
                 if job.created_ms < from_ms - _SKEW_MS:

@@ -29,6 +29,8 @@ TRANSIT_SECONDS = 2.0
 LEFT_SECONDS = 60
 #: How much work of one job is leased at a time, so that jobs take turns.
 QUANTUM_SECONDS = 0.05
+#: Most ranges of chunks given to a worker in one answer: it lists what it holds in each call.
+MAX_RANGES = 256
 #: Time before a chunk is tried again: doubled with each attempt, spread by half either way.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 30.0
 
@@ -156,10 +158,17 @@ class LeaseStore:
         random.shuffle(shards)
         for shard in shards:
             left = capacity - sum(span.count for span in given)
-            if left <= 0:
+            if left <= 0 or len(given) >= MAX_RANGES:
                 break
             answer = await self._store.run(
-                _LEASE, shard, uid, call_id, left, round(QUANTUM_SECONDS * 1_000_000), *line
+                _LEASE,
+                shard,
+                uid,
+                call_id,
+                left,
+                round(QUANTUM_SECONDS * 1_000_000),
+                MAX_RANGES - len(given),
+                *line,
             )
             given += (_span(raw) for raw in answer)
         return given

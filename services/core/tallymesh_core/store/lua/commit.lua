@@ -167,8 +167,9 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       done = done + #own
       local is_over, is_additive = done + dead - revived == n, job[6] == '1'
       local is_exact = not is_additive or add(key, counted)
-      -- The end of a job clears its chunks from everything at once.
-      if not (is_over and is_additive) then
+      if is_over then
+        redis.call('DEL', P .. 'leases:' .. ref, P .. 'fractions:' .. ref)
+      else
         call_many('HDEL', P .. 'leases:' .. ref, own)
         call_many('HDEL', P .. 'fractions:' .. ref, own)
       end

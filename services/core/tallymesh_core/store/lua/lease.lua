@@ -3,13 +3,14 @@
 --
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 worker uid, 2 call id, 3 how many chunks it can take, 4 microseconds of work that a job is
---          given at a time, 5 … the lanes that the worker serves, each `queue/kernel`; their queues
---          take turns in this order
+--          given at a time, 5 most ranges to answer, 6 … the lanes that the worker serves, each
+--          `queue/kernel`; their queues take turns in this order
 -- RETURNS  {{ref, epoch, first, count, attempt}, …}; a repeat of a call gets what the first got
 local P = KEYS[1]
 --!include clock
 --!include job
 local uid, call, capacity, quantum = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local most = tonumber(ARGV[5])
 local given = {}
 
 -- Adds a chunk to the answer, as part of the range before it where it can be.
@@ -40,7 +41,7 @@ if redis.call('HEXISTS', calls, call) == 1 then
 end
 
 local line, lanes = {}, {}
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local queue = string.match(ARGV[i], '^[^/]+')
   if not lanes[queue] then
     line[#line + 1] = queue
@@ -64,7 +65,7 @@ end
 local ms
 local virtual, members, started, alive = {}, {}, {}, nil
 
-while capacity > 0 do
+while capacity > 0 and #given < most do
   -- Queues take turns: the passes of one, which may have run for days, say nothing to another.
   local ref, pass, lane
   while line[1] and not ref do

@@ -1,11 +1,12 @@
 -- Reads jobs as they stand at one moment.
 --
 -- KEYS     1 prefix of the shard's keys
--- ARGV     1 most cells of a chunk map, or 0 for none, 2 … refs
+-- ARGV     1 most cells of a chunk map, or 0 for none, 2 '1' to read ended jobs only, 3 … refs
 -- RETURNS  for each ref {fields and values in turn, chunks running, workers that hold one, chunks
 --          retrying, soonest retry in ms or '', sum of the fractions of running chunks as text, worker
 --          and count in turn, chunks a cell, cells, now in ms, chunks given up, replays as replay.lua
---          writes them}, or {} where there is no such job
+--          writes them}, or {} where there is no such job, or {''} where it has not ended and only
+--          ended ones are to be read
 local P = KEYS[1]
 --!include clock
 local most = tonumber(ARGV[1])
@@ -31,6 +32,10 @@ local function map_of(ref, n, done, leases)
 end
 
 local function read(ref)
+  if ARGV[2] == '1' then
+    local state = redis.call('HGET', P .. 'job:' .. ref, 'state')
+    if state == 'PENDING' or state == 'RUNNING' then return {''} end
+  end
   local fields = redis.call('HGETALL', P .. 'job:' .. ref)
   if #fields == 0 then return {} end
   local job = {}
@@ -59,5 +64,5 @@ local function read(ref)
 end
 
 local answer = {}
-for i = 2, #ARGV do answer[i - 1] = read(ARGV[i]) end
+for i = 3, #ARGV do answer[i - 2] = read(ARGV[i]) end
 return answer
