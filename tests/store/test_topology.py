@@ -60,8 +60,8 @@ async def test_read_at_the_old_place_is_refused_once(
     ref = await scheduler.submit()
     begin_move().finish()
     with pytest.raises(StoreUnavailable):
-        await scheduler.jobs.work_of(ref)
-    assert (await scheduler.jobs.work_of(ref))[:2] == (b"work", 4)
+        await scheduler.jobs.works_of([ref])
+    assert (await scheduler.jobs.works_of([ref]))[ref][:2] == (b"work", 4)
 
 
 async def test_shard_is_away_while_its_keys_are_in_two_places(
@@ -88,7 +88,7 @@ async def test_look_finds_what_has_moved(
     ref = await scheduler.submit()
     begin_move().finish()
     await scheduler.store.look()
-    assert (await scheduler.jobs.work_of(ref))[:2] == (b"work", 4)
+    assert (await scheduler.jobs.works_of([ref]))[ref][:2] == (b"work", 4)
 
 
 async def test_facts_are_of_all_servers_together(cluster_url: str) -> None:

@@ -51,7 +51,7 @@ async def test_watch_of_a_job_that_cannot_be_read_ends(
     job = await create(gateway, simulate())
     watch = aiter(gateway.jobs.WatchJob(pb.WatchJobRequest(name=job.name)))
     await anext(watch)
-    await (await client_of(store)).hset(key_of(store, job), "state", "NONSENSE")
+    await (await client_of(store)).hset(key_of(store, job), "labels", "NONSENSE")
     await worker.call(capacity=1)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await asyncio.wait_for(read_to_end(watch), 5)
