@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import abacus, batch, idle, latency, primes, submit, synchronize, throughput
+from bench import abacus, batch, idle, latency, primes, submit, synchronize, throughput, watch
 from bench.figures import Figure, Results, as_markdown, as_text
 from bench.machine import Conditions, Watch
 from bench.mesh import BenchMesh, running_mesh
@@ -37,6 +37,7 @@ _BENCHES = {
     "abacus": _Bench(abacus.measure),
     "primes": _Bench(primes.measure),
     "batch": _Bench(batch.measure, _ONE_WORKER),
+    "watch": _Bench(watch.measure, _ONE_WORKER),
 }
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 _SECTION = re.compile("(?<=<!-- figures -->\n).*(?=<!-- end -->)", re.DOTALL)
@@ -77,7 +78,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(names: list[str], quick: bool) -> tuple[Results, Conditions]:
-    watch = Watch()
+    weather = Watch()
     results: dict[str, list[Figure]] = {}
     for options, group in itertools.groupby(names, lambda name: _BENCHES[name].options):
         with running_mesh(*options) as mesh:
@@ -86,7 +87,7 @@ def _run(names: list[str], quick: bool) -> tuple[Results, Conditions]:
                 print(f"{name} …", end=" ", flush=True, file=sys.stderr)
                 results[name] = list(_BENCHES[name].measure(mesh, quick))
                 print(f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
-    return results, watch.conditions()
+    return results, weather.conditions()
 
 
 def _write_section(results: Results, conditions: Conditions, quick: bool) -> None:

@@ -12,10 +12,13 @@ from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway.answers import Answers
 
-#: Changes are told at most so often, except the first after a pause and the end.
+#: Changes are told at most so often, except the end.
 _PACE_SECONDS = 0.05
+#: After a pause the first of them may be so much ahead of the pace, so that each of a few is told
+#: at once.
+_AHEAD_SECONDS = 0.15
 #: With very many watchers the pace slows by so much for each, to bound the cost.
-_PACE_PER_WATCHER_SECONDS = 0.0003
+_PACE_PER_WATCHER_SECONDS = 0.0002
 KEEPALIVE_SECONDS = 5.0
 #: A commit to a job of so many chunks may well be its last: the job is read along with it.
 _SMALL_JOB = 64
@@ -157,15 +160,18 @@ class Watches:
             # What happened before this began may have gone unseen, so a look is due whatever comes;
             # but the watcher has just been told how things stand.
             watch.changed.set()
+            loop = asyncio.get_running_loop()
+            due = loop.time()
             while watch.record is None or not watch.record.state.is_final:
+                pace = max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
+                due += pace
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(
-                        max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
-                    ):
+                    async with asyncio.timeout_at(due):
                         await watch.ended.wait()
                 watch.ended.clear()
                 await watch.changed.wait()
                 watch.changed.clear()
+                due = max(due, loop.time() - _AHEAD_SECONDS)
                 if watch.record and watch.record.state.is_final:
                     return
                 record = await self._jobs.get(watch.tenant, watch.job_id)
