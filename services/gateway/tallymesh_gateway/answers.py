@@ -255,9 +255,8 @@ def _time(ms: int | None) -> Timestamp | None:
 
 
 def _span(seconds: float) -> Duration:
-    span = Duration()
-    span.FromNanoseconds(round(seconds * 1e9))
-    return span
+    whole, nanos = divmod(round(seconds * 1e9), 1_000_000_000)
+    return Duration(seconds=whole, nanos=nanos)
 
 
 def _milliseconds(ms: int) -> Duration | None:

@@ -57,13 +57,61 @@ local function add(key, sums)
   return part == 0 or flush(string.format('%.0f', part))
 end
 
+-- Packs a chunk's record, and answers its processor time besides.
+local function record_of(at, attempt, created, leased, used, age)
+  used = math.min(math.max(used or 0, 0), LONGEST)
+  local committed = math.min(ms - created, UNKNOWN - 1)
+  local began = age > 0 and committed - age or committed - used / 1000
+  return struct.pack(FORMAT, at, math.min(attempt, 255), 0,
+    leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
+    math.floor(math.max(0, math.min(began, committed))), committed), used
+end
+
+-- What is done at the end for all jobs of one chunk together.
+local over_held, over_ids, over_expiry = {}, {}, {}
+
+-- Ends a job of one chunk, on which nobody else can have worked: in few steps, as such jobs come by
+-- the thousand.
+local function end_single(ref, job, leased, attempt, sum, result, used, age)
+  local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
+  local at = job[2] == '1' and 0 or worker_index(ref)
+  if at == 0 then redis.call('HSET', P .. 'index:' .. ref, worker, 0) end
+  local record
+  record, used = record_of(at, attempt, tonumber(job[5]), leased, used, age)
+  redis.call('SETBIT', P .. 'bits:' .. ref, 0, 1)
+  redis.call('SETRANGE', P .. 'records:' .. ref, 0, record)
+  redis.call('HSET', P .. 'by:' .. ref, worker, 1)
+  redis.call('DEL', P .. 'leases:' .. ref, P .. 'fractions:' .. ref, P .. 'tries:' .. ref)
+  if job[10] ~= '0' then redis.call('ZREM', P .. 'deadlines', ref) end
+  local posts = job[8] ~= ''
+  if posts then redis.call('SADD', P .. 'outbox', ref) end
+  local stamp, version = string.format('%d', ms), string.format('%d', job[11] + 1)
+  local expires = string.format('%d', ms + job[9])
+  redis.call('HSET', P .. 'job:' .. ref, 'state', 'SUCCEEDED', 'done', 1, 'cpu', string.format('%.0f', used),
+    'counted', stamp, 'ended', stamp, 'expires', expires, 'version', version,
+    result and 'result' or 'total', result or (type(sum) == 'string' and sum or string.format('%.0f', sum)))
+  over_held[#over_held + 1] = ref .. ' 0'
+  over_ids[tenant] = over_ids[tenant] or {}
+  table.insert(over_ids[tenant], id)
+  over_expiry[#over_expiry + 1] = expires
+  over_expiry[#over_expiry + 1] = ref
+  news[#news + 1] = ref .. ' ' .. version .. ' ended ' .. job[2] .. ' ' .. (posts and '1' or '0')
+  changed[#changed + 1] = {ref, 1}
+end
+
 for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   local ref, epoch, first, count, attempt = group[1], group[2], group[3], group[4], group[5]
   local sums, partials, result, micros = group[6], group[7], group[8], group[9]
   local age, each = group[10] / 1000, group[11] / 1000 / count
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'epoch', 'n', 'done', 'created', 'additive',
-    'next')
+    'next', 'abacus', 'ttl', 'timeout', 'version')
+  local owner, leased_at
+  if job[3] == '1' and job[1] == 'RUNNING' and tonumber(job[2]) == epoch and first == 0 and count == 1
+    and (job[6] == '1' and sums or job[6] ~= '1' and result) then
+    local lease = redis.call('HGET', P .. 'leases:' .. ref, '0')
+    owner, leased_at = string.match(lease or '', '^(%S+) %S+ %d+ (%d+)$')
+  end
   local n, done = tonumber(job[3] or 0), tonumber(job[4] or 0)
   local dead = redis.call('HLEN', P .. 'dead:' .. ref)
   local merged = first == n and count == 1 and done + dead == n
@@ -73,7 +121,11 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   if not foreign and not merged then
     if job[6] == '1' then foreign = not sums else foreign = not (partials or (result and n == 1)) end
   end
-  if foreign or is_final(job[1]) or (merged and not result) then
+  if owner == uid then
+    -- Its lease stands, so the chunk stands nowhere else.
+    end_single(ref, job, leased_at, attempt, sums and sums[1], result, micros and micros[1], age)
+    accepted = accepted + 1
+  elseif foreign or is_final(job[1]) or (merged and not result) then
     -- Of an ended job, what counted before is only being repeated.
     local repeats = 0
     if not foreign then
@@ -133,13 +185,10 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           kept[#kept + 1] = partials[i]
           kept_bytes = kept_bytes + #partials[i]
         end
-        local used = math.min(math.max(micros and micros[i] or 0, 0), LONGEST)
+        local used
+        records[i], used = record_of(at, attempt, created, leased, micros and micros[i],
+          age > 0 and math.max(age - (i - 1) * each, 0.001) or 0)
         spent = spent + used
-        local committed = math.min(ms - created, UNKNOWN - 1)
-        local began = age > 0 and committed - age + (i - 1) * each or committed - used / 1000
-        records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0,
-          leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
-          math.floor(math.max(0, math.min(began, committed))), committed)
       else
         local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
         local by, try = struct.unpack('<HB', record)
@@ -200,6 +249,16 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
       changed[#changed + 1] = {ref, has_ended and 1 or 0}
     end
+  end
+end
+if over_held[1] then
+  call_many('SREM', P .. 'held:' .. uid, over_held)
+  call_many('ZADD', P .. 'expiry', over_expiry)
+  for tenant, ids in pairs(over_ids) do
+    call_many('ZREM', P .. 'state:' .. tenant .. ':RUNNING', ids)
+    local scored = {}
+    for i, id in ipairs(ids) do scored[2 * i - 1], scored[2 * i] = 0, id end
+    call_many('ZADD', P .. 'state:' .. tenant .. ':SUCCEEDED', scored)
   end
 end
 return tell({accepted, refused, changed})
