@@ -93,7 +93,7 @@ class Answers:
         if view != job_service_pb2.JOB_VIEW_BASIC:
             job.work.ParseFromString(record.work)
             if record.state is JobState.SUCCEEDED:
-                job.result.CopyFrom(self.result(record))
+                job.result.CopyFrom(self._result(record, job.work))
         return job
 
     async def delta(self, record: JobRecord) -> job_pb2.JobDelta:
@@ -112,9 +112,12 @@ class Answers:
 
     def result(self, record: JobRecord) -> Result:
         """Returns the result of a job that has succeeded."""
+        return self._result(record, Work.FromString(record.work))
+
+    def _result(self, record: JobRecord, given: Work) -> Result:
         if not record.additive:
             return Result.FromString(record.result)
-        kernel, work = self._kernels.of(Work.FromString(record.work))
+        kernel, work = self._kernels.of(given)
         return kernel.finish(work, record.total)
 
     def amount(self, record: JobRecord) -> str:

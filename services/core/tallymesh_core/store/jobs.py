@@ -570,7 +570,7 @@ def _snapshot(tenant: str, job_id: str, raw: Sequence[Any]) -> JobRecord:
     return _record(
         tenant,
         job_id,
-        _pairs(raw[0]),
+        dict(zip(raw[0][::2], raw[0][1::2], strict=True)),
         running=raw[1],
         holders=raw[2],
         retrying=raw[3],
@@ -585,68 +585,69 @@ def _snapshot(tenant: str, job_id: str, raw: Sequence[Any]) -> JobRecord:
     )
 
 
-def _pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
-    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+def _labels(text: bytes) -> dict[str, str]:
+    # Most jobs have none, and reading that takes time too.
+    return {} if text == b"{}" else dict(json.loads(text))
 
 
-def _record(tenant: str, job_id: str, kept: dict[str, bytes], **live: object) -> JobRecord:
-    def number(name: str) -> int:
+def _record(tenant: str, job_id: str, kept: dict[bytes, bytes], **live: object) -> JobRecord:
+    def number(name: bytes) -> int:
         return int(kept.get(name, 0))
 
-    def text(name: str) -> str:
+    def text(name: bytes) -> str:
         return kept.get(name, b"").decode()
 
-    state = JobState(text("state"))
+    state = JobState(text(b"state"))
     failure = None
     if state is JobState.FAILED:
         failure = JobFailure(
-            reason=text("error_reason"),
-            message=text("error_message"),
-            chunk=number("error_chunk"),
-            worker=text("error_worker"),
+            reason=text(b"error_reason"),
+            message=text(b"error_message"),
+            chunk=number(b"error_chunk"),
+            worker=text(b"error_worker"),
         )
     posting = None
-    if state is JobState.SUCCEEDED and text("abacus"):
+    if state is JobState.SUCCEEDED and text(b"abacus"):
         posting = Posting(
-            posted_ms=number("posted"),
-            amount=text("post_amount"),
-            sum=text("post_sum"),
-            error=text("post_error"),
+            posted_ms=number(b"posted"),
+            amount=text(b"post_amount"),
+            sum=text(b"post_sum"),
+            error=text(b"post_error"),
         )
     return JobRecord(
         id=job_id,
         tenant=tenant,
-        queue=text("queue"),
-        kernel=text("kernel"),
-        work=kept["work"],
-        chunk_count=number("n"),
-        additive=bool(number("additive")),
-        priority=number("priority"),
-        max_attempts=number("max_attempts"),
-        abacus=text("abacus"),
-        labels=json.loads(kept["labels"]),
-        initiated_by=text("initiated_by"),
-        tolerate_failures=number("tolerate"),
-        chunk_timeout_ms=number("chunk_timeout"),
-        timeout_ms=number("timeout"),
-        ttl_ms=number("ttl"),
+        queue=text(b"queue"),
+        kernel=text(b"kernel"),
+        work=kept[b"work"],
+        chunk_count=number(b"n"),
+        additive=bool(number(b"additive")),
+        priority=number(b"priority"),
+        max_attempts=number(b"max_attempts"),
+        abacus=text(b"abacus"),
+        labels=_labels(kept[b"labels"]),
+        initiated_by=text(b"initiated_by"),
+        tolerate_failures=number(b"tolerate"),
+        chunk_timeout_ms=number(b"chunk_timeout"),
+        timeout_ms=number(b"timeout"),
+        ttl_ms=number(b"ttl"),
         state=state,
-        version=number("version"),
-        epoch=number("epoch"),
-        done=number("done"),
-        total=number("total"),
-        result=kept.get("result", b""),
-        created_ms=number("created"),
-        started_ms=number("started"),
-        counted_ms=number("counted"),
-        ended_ms=number("ended"),
-        acknowledged_ms=number("acknowledged"),
-        stopped_ms=number("stopped"),
-        expires_ms=number("expires"),
-        refused=number("refused"),
-        failed=number("failed"),
-        lost=number("lost"),
-        compute_us=number("cpu"),
+        version=number(b"version"),
+        epoch=number(b"epoch"),
+        done=number(b"done"),
+        total=number(b"total"),
+        result=kept.get(b"result", b""),
+        created_ms=number(b"created"),
+        started_ms=number(b"started"),
+        counted_ms=number(b"counted"),
+        ended_ms=number(b"ended"),
+        acknowledged_ms=number(b"acknowledged"),
+        stopped_ms=number(b"stopped"),
+        expires_ms=number(b"expires"),
+        refused=number(b"refused"),
+        failed=number(b"failed"),
+        lost=number(b"lost"),
+        compute_us=number(b"cpu"),
         failure=failure,
         posting=posting,
         **live,  # type: ignore[arg-type]
