@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from tallymesh import Client, CountPrimes, Job, TallymeshError
+from tallymesh import Chunk, Client, CountPrimes, Job, Simulate, TallymeshError
 from tallymesh.jobs import JobHandle
 from tests.harness.commands import running, tallymesh
 from tests.harness.local_mesh import LocalMesh, computing, start_mesh
@@ -36,6 +38,13 @@ def assert_exact(job: Job, count: int) -> None:
     assert job.result.count_primes.count == count
     assert job.progress.running_total == str(count)
     assert sum(job.handled_by.values()) == job.progress.chunks_done == job.chunk_count
+
+
+def simulate(seconds: float, *, busy: bool = False, ignore_cancel: bool = False) -> Simulate:
+    """Work that takes so long a chunk."""
+    duration = Duration()
+    duration.FromMilliseconds(round(1000 * seconds))
+    return Simulate(duration=duration, busy=busy, ignore_cancel=ignore_cancel)
 
 
 @pytest.mark.timeout(240)
@@ -104,6 +113,86 @@ def test_the_store_dies(processes: Processes, folder: Path) -> None:
         total = client.abacus("counted")
         eventually_sync(lambda: total.read().add_count, timeout=20, message="the total landing")
         assert total.read().value == str(PRIMES_UP_TO[3 * 10**10])
+
+
+def test_what_a_dead_worker_held_is_leased_again_at_once(mesh: LocalMesh, client: Client) -> None:
+    job = client.submit(simulate(60), chunks=1)
+
+    def owner() -> str:
+        (chunk,) = job.chunks()
+        return chunk.worker
+
+    victim = eventually_sync(owner, message="the chunk being leased")
+    pid = mesh.pids[victim]
+    assert pid is not None
+
+    os.kill(pid, signal.SIGKILL)
+
+    # Well before the 5 s after which a silent worker is given up.
+    eventually_sync(
+        lambda: owner() not in {"", victim},
+        timeout=2.5,
+        message="another worker having the chunk",
+    )
+    assert job.refresh().lost_leases == 1
+    assert job.job.failed_attempts == 0
+    job.cancel()
+
+
+def test_the_first_result_counts_though_it_is_a_sleepers(mesh: LocalMesh, client: Client) -> None:
+    job = client.submit(simulate(2, busy=True), chunks=4)
+
+    def chunk(index: int) -> Chunk:
+        return list(job.chunks())[index]
+
+    eventually_sync(lambda: len(computing(mesh)) == 2, message="both computing")
+    # Each computes the first of those that it has.
+    held = {chunk.worker: chunk.index for chunk in reversed(list(job.chunks())) if chunk.worker}
+    (early, its), (late, others) = held.items()
+    pids = {name: mesh.pids[name] or 0 for name in held}
+    asleep = time.time()
+    try:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)  # their compute processes run on, and end
+        eventually_sync(
+            lambda: job.refresh().lost_leases >= 2, timeout=20, message="both being missed"
+        )
+        os.kill(pids[early], signal.SIGCONT)
+        # It hands in what it had, and computes what the other had.
+        eventually_sync(lambda: chunk(others).state == Chunk.STATE_DONE, message="both being done")
+        os.kill(pids[late], signal.SIGCONT)
+        eventually_sync(
+            lambda: job.refresh().refused_duplicates, message="the late result being refused"
+        )
+    finally:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGCONT)
+    assert job.result(timeout=20) == 4
+    assert job.refresh().refused_duplicates == 1
+    assert chunk(others).refused_duplicates == 1
+    assert [chunk(index).worker for index in (its, others)] == [early, early]
+    # What it handed in was computed while it slept, and not again.
+    assert chunk(its).start_time.ToMilliseconds() / 1000 < asleep
+    assert chunk(others).start_time.ToMilliseconds() / 1000 > asleep
+    assert job.job.failed_attempts == 0
+
+
+def test_a_chunk_longer_than_a_worker_may_be_silent_runs_once(
+    processes: Processes, folder: Path
+) -> None:
+    # More than there are cores, so that the workers themselves have to fight for one.
+    mesh = start_mesh(processes, folder, "--ephemeral", "--slots", "3")
+    with Client(mesh.address) as client:
+        job = client.submit(simulate(7, busy=True, ignore_cancel=True), chunks=6)
+        eventually_sync(lambda: job.refresh().progress.chunks_running == 6, message="all running")
+
+        assert job.result(timeout=40) == 6
+
+        assert {chunk.attempt for chunk in job.chunks()} == {1}
+        assert sum(job.refresh().handled_by.values()) == 6
+        assert job.job.lost_leases == 0
+        assert job.job.failed_attempts == 0
+        assert job.job.refused_duplicates == 0
 
 
 def test_a_worker_that_wakes_up_late_counts_nothing_twice(mesh: LocalMesh, client: Client) -> None:

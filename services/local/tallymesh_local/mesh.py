@@ -15,6 +15,7 @@ from tallymesh_local import probes
 from tallymesh_local.addresses import demand_free, demand_loopback, reachable
 from tallymesh_local.console import Console
 from tallymesh_local.errors import CannotStart
+from tallymesh_local.fleet import give_up_worker
 from tallymesh_local.plan import MeshOptions, Plan, addresses
 from tallymesh_local.process import Program, Supervised
 from tallymesh_local.rundir import data_directory, run_directory
@@ -50,6 +51,7 @@ class Mesh:
         self._resources = ExitStack()
         self._processes: dict[str, Supervised] = {}
         self._stages: list[list[Supervised]] = []
+        self._gateways: Sequence[str] = ()
         self._ready = False
 
     @property
@@ -102,6 +104,7 @@ class Mesh:
         if options.data is not None:
             self._resources.enter_context(data_directory(options.data))
         plan = Plan(options, self._resources.enter_context(run_directory()))
+        self._gateways = plan.gateway_addresses
 
         # Each stage looks for the one before; they stop in the reverse order.
         self._begin([plan.store])
@@ -122,11 +125,17 @@ class Mesh:
         self._write_state()
 
     def _begin(self, programs: Sequence[Program]) -> None:
-        stage = [Supervised(program, self._console, self._write_state) for program in programs]
+        stage = [
+            Supervised(program, self._console, self._write_state, self._mourn)
+            for program in programs
+        ]
         self._stages.append(stage)
         for process in stage:
             self._processes[process.name] = process
             process.start()
+
+    async def _mourn(self, uid: str) -> None:
+        await give_up_worker(self._gateways, uid)
 
     async def _until(self, check: Callable[[], Awaitable[bool]]) -> None:
         deadline = time.monotonic() + _START_SECONDS

@@ -195,6 +195,7 @@ class Plan:
                 "TALLYMESH_DRAIN_GRACE": str(self._options.drain_grace),
                 **settings,
             },
+            has_uid=role == "worker",
         )
 
 

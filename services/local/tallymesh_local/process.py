@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import time
+import uuid
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tallymesh_local.console import Console
@@ -30,6 +31,7 @@ class Program:
         command: What is given to the launcher: a program's path and arguments, or a role.
         environment: Variables laid over those of this process.
         last_will: The signal that it gets when this process itself dies.
+        has_uid: Each of its processes gets a TALLYMESH_UID of its own.
         noise: Matches output that tells nobody anything, which is dropped.
     """
 
@@ -38,19 +40,27 @@ class Program:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     last_will: signal.Signals = signal.SIGKILL
+    has_uid: bool = False
     noise: re.Pattern[str] | None = None
 
 
 class Supervised:
     """Keeps one program running until it is stopped."""
 
-    def __init__(self, program: Program, console: Console, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        console: Console,
+        changed: Callable[[], None],
+        died: Callable[[str], Awaitable[None]],
+    ) -> None:
         """Prepares a process, without starting it.
 
         Args:
             program: What to run.
             console: Takes its output and the news of its deaths.
             changed: Called whenever the process is another one.
+            died: Called with the uid of a process that has one and has died unasked.
         """
         self.name = program.name
         #: How the process ended last, as "was killed by SIGKILL"; empty while it never did.
@@ -58,6 +68,8 @@ class Supervised:
         self._program = program
         self._console = console
         self._changed = changed
+        self._died = died
+        self._uid = ""
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -101,12 +113,22 @@ class Supervised:
                 pause = _FIRST_PAUSE_SECONDS
             self.last_end = end
             self._console.say(f"{self.name} {end}; starting it again in {pause:g} s")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await asyncio.gather(self._pause(pause), self._tell_death())
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _tell_death(self) -> None:
+        if self._uid:
+            await self._died(self._uid)
 
     async def _run_once(self) -> str:
         program = self._program
+        own = {}
+        if program.has_uid:
+            self._uid = own["TALLYMESH_UID"] = str(uuid.uuid4())
         process = self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", program.launcher),
             *(str(os.getpid()), str(int(program.last_will))),
@@ -114,7 +136,7 @@ class Supervised:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
-            env={**os.environ, **program.environment},
+            env={**os.environ, **program.environment, **own},
             # A group of its own: Ctrl-C in a terminal is for us, who end things in order.
             start_new_session=True,
         )

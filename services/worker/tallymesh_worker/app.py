@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 import sys
-import uuid
 from typing import Final
 
 from tallymesh.v1 import worker_service_pb2, worker_service_pb2_grpc
@@ -48,7 +47,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
     jobs, outbox = Jobs(), Outbox()
     worker = Worker(
         name=settings.node,
-        uid=str(uuid.uuid4()),
+        uid=settings.uid,
         slots=settings.slots,
         kernels=registry.names(),
         queues=settings.queue_names,

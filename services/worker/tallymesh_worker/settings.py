@@ -26,6 +26,8 @@ class WorkerSettings(ServiceSettings):
 
     Attributes:
         node: As the mesh shows it. Default: the host's name and six random characters.
+        uid: By which the mesh knows this start of the process: never to be used for another.
+            Default: a fresh UUID.
         gateway: Addresses of gateways, comma-separated; any of them will do.
         slots: How many chunks are computed at once: 1 to 1,024. Default: one for each core.
         queues: The queues to take chunks from, comma-separated; at most 64.
@@ -36,6 +38,7 @@ class WorkerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     node: str = Field(default_factory=_default_node, pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
+    uid: str = Field(default_factory=lambda: str(uuid.uuid4()), pattern=r"^[A-Za-z0-9-]{8,64}$")
     gateway: str = "127.0.0.1:7101"
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1024)
     queues: str = "default"
