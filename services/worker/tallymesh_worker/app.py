@@ -34,7 +34,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
     Args:
         settings: The settings.
         stop: Set to make the worker leave; the mesh may set it too. By default SIGTERM and SIGINT
-            do, and a second one cancels this task.
+            do, and a SIGINT after that cancels this task.
 
     Raises:
         CannotListen: An address is in use or not allowed.
@@ -125,17 +125,22 @@ async def _end(task: asyncio.Task[object]) -> None:
 
 
 def _leave_on_signals(stop: asyncio.Event) -> None:
-    """Makes the first SIGTERM or SIGINT set `stop`, and the second end the current task."""
+    """Makes SIGTERM and SIGINT set `stop`, and a SIGINT after that end the current task.
+
+    A person at a terminal presses Ctrl-C again and means it; whoever sends SIGTERM twice may only
+    want to be sure.
+    """
     task = asyncio.current_task()
     assert task is not None, "coroutines run in tasks"
 
-    def on_signal() -> None:
+    def interrupt() -> None:
         if stop.is_set():
             task.cancel()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ class FakeJob:
     partials: dict[int, work_pb2.Result] = field(default_factory=dict)
     result: work_pb2.Result | None = None
     failures: list[pb.ChunkFailure] = field(default_factory=list)
-    returned: list[int] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)  # and not given again
     progress: list[float] = field(default_factory=list)
 
     @property
@@ -41,6 +41,12 @@ class FakeJob:
     @property
     def counted_once(self) -> bool:
         return self.counted == Counter(range(self.chunk_count))
+
+    @property
+    def nothing_lost(self) -> bool:
+        """Each chunk is counted, or was handed back, or was never given out."""
+        waiting = {index for first, end in self.waiting for index in range(first, end)}
+        return waiting.union(self.counted, self.returned) == set(range(self.chunk_count))
 
     @property
     def failed_chunks(self) -> list[int]:
@@ -57,6 +63,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         self.lost_answers = 0  # so many calls with results are done, and answered UNAVAILABLE
         self.drain = False
         self.heard: Callable[[], None] = lambda: None  # called with each request
+        self._given: dict[tuple[str, int], str] = {}  # chunk that is out, to the call that got it
         self._answers: dict[str, pb.SynchronizeResponse] = {}
         self._stops: list[pb.ChunkRange] = []
         self._changed = asyncio.Event()
@@ -94,13 +101,7 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
 
     def held(self) -> list[tuple[str, int]]:
         """The chunks that the last call says are held, without those that it hands in or back."""
-        last = self.last
-        over = [
-            *(one.chunks for one in last.results),
-            *(one.chunk for one in last.failures),
-            *last.returned,
-        ]
-        return sorted(_chunks(last.held) - _chunks(over))
+        return sorted(_chunks(self.last.held) - _chunks(_over(self.last)))
 
     async def Synchronize(
         self,
@@ -143,8 +144,20 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
             job.returned += range(returned.first, end)
             if job.again and not request.draining:
                 job.waiting.append((returned.first, end))
+        for over in _chunks(_over(request)):
+            self._given.pop(over, None)
+        if request.draining:
+            self._take_back(request)
         for progress in request.progress:
             self.jobs[progress.chunk.job].progress.append(progress.fraction)
+
+    def _take_back(self, request: pb.SynchronizeRequest) -> None:
+        """Takes back what a leaving worker does not know of: its call was given up meanwhile."""
+        known, open_calls = _chunks(request.held), {*request.open_call_ids, request.call_id}
+        for (name, index), call_id in list(self._given.items()):
+            if (name, index) not in known and call_id not in open_calls:
+                del self._given[name, index]
+                self.jobs[name].returned.append(index)
 
     def _give(self, request: pb.SynchronizeRequest, answer: pb.SynchronizeResponse) -> bool:
         capacity = request.capacity
@@ -168,6 +181,10 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         request: pb.SynchronizeRequest,
         answer: pb.SynchronizeResponse,
     ) -> None:
+        for index in range(first, first + count):
+            self._given[job.name, index] = request.call_id
+            if index in job.returned:
+                job.returned.remove(index)
         answer.assignments.add(
             chunks=pb.ChunkRange(job=job.name, epoch=1, first=first, count=count, attempt=1),
             partials=job.partials.values() if first == job.chunk_count else [],
@@ -179,6 +196,15 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
                 chunk_count=job.chunk_count,
                 chunk_timeout=job.chunk_timeout,
             )
+
+
+def _over(request: pb.SynchronizeRequest) -> list[pb.ChunkRange]:
+    """What a call hands in or back."""
+    return [
+        *(one.chunks for one in request.results),
+        *(one.chunk for one in request.failures),
+        *request.returned,
+    ]
 
 
 def _chunks(ranges: Iterable[pb.ChunkRange]) -> set[tuple[str, int]]:

@@ -16,9 +16,21 @@ COMMAND = [sys.executable, "-m", "tallymesh_worker.app"]
 
 
 @pytest.fixture
-async def worker(processes: Processes, directory: Path, gateway: FakeGateway) -> Process:
+def drain_grace() -> float:
+    """Long enough for all that is computed here; a test may have another."""
+    return 10.0
+
+
+@pytest.fixture
+async def worker(
+    processes: Processes, directory: Path, gateway: FakeGateway, drain_grace: float
+) -> Process:
     """A worker of one slot that has called the gateway."""
-    env = {"TALLYMESH_GATEWAY": f"unix:{directory}/gateway", "TALLYMESH_SLOTS": "1"}
+    env = {
+        "TALLYMESH_GATEWAY": f"unix:{directory}/gateway",
+        "TALLYMESH_SLOTS": "1",
+        "TALLYMESH_DRAIN_GRACE": str(drain_grace),
+    }
     process = processes.start(COMMAND, env=env)
     await eventually(lambda: gateway.requests, message=process.output())
     return process
@@ -44,7 +56,54 @@ async def test_sigterm_drains(worker: Process, gateway: FakeGateway) -> None:
     assert gateway.last.draining
 
 
-async def test_a_second_signal_ends_it_at_once(worker: Process, gateway: FakeGateway) -> None:
+async def test_sigterm_under_load_loses_nothing(worker: Process, gateway: FakeGateway) -> None:
+    jobs = [gateway.add(f"job-{number}", simulate(0.001), 20) for number in range(200)]
+    await eventually(lambda: jobs[20].done)
+    worker.signal(signal.SIGTERM)
+    await eventually(lambda: not worker.alive)
+    assert worker.exit_code == 0, worker.output()
+    assert gateway.last.draining
+    assert not gateway.last.held
+    assert all(job.nothing_lost for job in jobs)
+    assert not any(job.failures for job in jobs)
+    assert not jobs[-1].counted, "the load was to outlast the worker"
+
+
+async def test_a_second_sigterm_does_no_harm(worker: Process, gateway: FakeGateway) -> None:
+    job = gateway.add("job", simulate(0.6))
+    await eventually(gateway.held)
+    worker.signal(signal.SIGTERM)
+    await eventually(lambda: gateway.last.draining)
+    worker.signal(signal.SIGTERM)
+    await eventually(lambda: not worker.alive)
+    assert worker.exit_code == 0, worker.output()
+    assert job.counted_once
+
+
+@pytest.mark.parametrize("drain_grace", [0.3])
+async def test_a_chunk_without_end_is_handed_back_after_the_grace(
+    worker: Process, gateway: FakeGateway
+) -> None:
+    children = compute_processes(worker.pid)
+    job = gateway.add("job", simulate(3600, busy=True, ignore_cancel=True))
+    await eventually(lambda: busiest(children).cpu_times().user > 0.2)
+    victim = busiest(children)
+    computing_on: list[bool] = []
+
+    def look() -> None:
+        if gateway.last.returned:
+            computing_on.append(_alive(victim))
+
+    gateway.heard = look
+    worker.signal(signal.SIGTERM)
+    await eventually(lambda: not worker.alive, timeout=3)
+    assert worker.exit_code == 0, worker.output()
+    assert job.returned == [0]
+    assert not job.failures
+    assert computing_on == [False], "handed back to others once it is not computed any more"
+
+
+async def test_a_second_interrupt_ends_it_at_once(worker: Process, gateway: FakeGateway) -> None:
     children = compute_processes(worker.pid)
     gateway.add("job", simulate(60))
     await eventually(gateway.held)

@@ -4,7 +4,10 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from tallymesh.v1 import dispatch_service_pb2 as pb
+from tallymesh.v1.worker_service_pb2 import DrainRequest
 from tests.harness.polling import eventually
 from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
 from tests.integration.worker.mesh import FakeGateway, simulate
@@ -128,7 +131,26 @@ async def test_after_the_grace_running_chunks_are_handed_back_too(
     assert gateway.held() == []
 
 
-async def test_the_mesh_can_make_a_worker_leave(
+@pytest.mark.parametrize("by", ["an answer", "a call"])
+async def test_a_worker_that_is_told_to_leave_under_load_loses_nothing(
+    gateway: FakeGateway, start_worker: StartWorker, by: str
+) -> None:
+    worker = await start_worker(slots=2, drain_grace=10)
+    jobs = [gateway.add(f"job-{number}", simulate(0.001), 20) for number in range(200)]
+    await eventually(lambda: jobs[20].done)
+    if by == "an answer":
+        gateway.drain = True
+    else:
+        await worker.service.Drain(DrainRequest())
+    await asyncio.wait_for(worker.task, 10)
+    assert gateway.last.draining
+    assert not gateway.last.held
+    assert all(job.nothing_lost for job in jobs)
+    assert not any(job.failures for job in jobs)
+    assert not jobs[-1].counted, "the load was to outlast the worker"
+
+
+async def test_a_waiting_worker_hears_at_once_that_it_is_to_leave(
     gateway: FakeGateway, start_worker: StartWorker
 ) -> None:
     worker = await start_worker(slots=1)
