@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import abacus, batch, idle, latency, primes, submit, synchronize, throughput, watch
+from bench import (
+    abacus,
+    batch,
+    idle,
+    latency,
+    primes,
+    reconnect,
+    submit,
+    synchronize,
+    throughput,
+    watch,
+)
 from bench.figures import Figure, Results, as_markdown, as_text
 from bench.machine import Conditions, Watch
 from bench.mesh import BenchMesh, running_mesh
@@ -36,6 +47,7 @@ _BENCHES = {
     "synchronize": _Bench(synchronize.measure),
     "abacus": _Bench(abacus.measure),
     "primes": _Bench(primes.measure),
+    "reconnect": _Bench(reconnect.measure),
     "batch": _Bench(batch.measure, _ONE_WORKER),
     "watch": _Bench(watch.measure, _ONE_WORKER),
 }

@@ -50,7 +50,7 @@ class Roles:
 
 
 def start_roles(
-    processes: Processes, folder: Path, store_url: str, *, worker: tuple[str, ...] = ()
+    processes: Processes, folder: Path, store_url: str, *, worker: Mapping[str, str] | None = None
 ) -> Roles:
     """Starts the roles and waits until they work together.
 
@@ -58,7 +58,7 @@ def start_roles(
         processes: Ends them with the test.
         folder: For their sockets.
         store_url: The store of gateway and abacus.
-        worker: The command of the worker, if it is to be another than the usual one.
+        worker: Environment of the worker only.
     """
     usual = (sys.executable, "-m", "tallymesh")
     gateway, abacus = f"unix:{folder}/gateway.sock", f"unix:{folder}/abacus.sock"
@@ -75,7 +75,9 @@ def start_roles(
         "abacus": processes.start(
             (*usual, "abacus"), env={**env, "TALLYMESH_LISTEN": abacus, "TALLYMESH_NODE": "a"}
         ),
-        "worker": processes.start(worker or (*usual, "worker"), env={**env, "TALLYMESH_NODE": "w"}),
+        "worker": processes.start(
+            (*usual, "worker"), env={**env, "TALLYMESH_NODE": "w", **(worker or {})}
+        ),
     }
     roles = Roles(gateway, abacus, started)
     roles.wait_until_ready()

@@ -47,9 +47,10 @@ MAX_QUICK_ANSWERS: Final = 3
 IMPATIENCE_SECONDS: Final = 0.1
 # Time between calls that tell of progress only.
 PROGRESS_SECONDS: Final = 0.25
-# A gateway that does not answer is tried again after the first, then ever less often.
+# A gateway that does not answer is tried again after the first, then ever less often; but a store
+# that is back is to be in use within 2 s.
 BACKOFF_SECONDS: Final = 0.1
-MAX_BACKOFF_SECONDS: Final = 2.0
+MAX_BACKOFF_SECONDS: Final = 1.0
 # A call that fails so often, and not for want of a gateway, fails for what it tells.
 MAX_FAILURES: Final = 8
 # How long a leaving worker tries to tell its last results.
