@@ -14,10 +14,12 @@ from pathlib import Path
 from bench import (
     abacus,
     batch,
+    cancel,
     idle,
     latency,
     primes,
     reconnect,
+    release,
     submit,
     synchronize,
     throughput,
@@ -48,8 +50,10 @@ _BENCHES = {
     "abacus": _Bench(abacus.measure),
     "primes": _Bench(primes.measure),
     "reconnect": _Bench(reconnect.measure),
+    "release": _Bench(release.measure),
     "batch": _Bench(batch.measure, _ONE_WORKER),
     "watch": _Bench(watch.measure, _ONE_WORKER),
+    "cancel": _Bench(cancel.measure, _ONE_WORKER),
 }
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 _SECTION = re.compile("(?<=<!-- figures -->\n).*(?=<!-- end -->)", re.DOTALL)

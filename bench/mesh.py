@@ -1,5 +1,6 @@
 """The mesh that is measured: `tallymesh up`, in processes of its own."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +31,27 @@ class BenchMesh:
         """
         pids = {"up": self._mesh.process.pid}
         trees = {"up": {self._mesh.process.pid}}
-        for name, pid in self._mesh.pids.items():
-            assert pid is not None, f"{name} has died"
-            pids[name], trees[name] = pid, {pid, *descendants(pid)}
+        for name in self._mesh.pids:
+            pids[name] = self.pid_of(name)
+            trees[name] = {pids[name], *descendants(pids[name])}
         return {name: sum(map(_cpu_seconds, trees[name])) for name in pids}
+
+    def pid_of(self, name: str) -> int:
+        """The process id of a process that runs."""
+        pid = self._mesh.pids[name]
+        assert pid is not None, f"{name} has died"
+        return pid
+
+    def compute_seconds(self) -> dict[int, float]:
+        """Processor time that each compute process has used so far, by its process id."""
+        workers = [
+            pid for name, pid in self._mesh.pids.items() if name.startswith("worker") and pid
+        ]
+        found = {}
+        for child in (child for worker in workers for child in descendants(worker)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[child] = _cpu_seconds(child)
+        return found
 
     def costs(self, before: Mapping[str, float], count: int, what: str) -> Sequence[Figure]:
         """Processor time of each role since `before`, for each of `count` things."""
