@@ -9,11 +9,11 @@ from tallymesh_core.domain.ids import new_job_id
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.store import jobs
 from tallymesh_core.store.connection import Store
-from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.jobs import JobStore, Submission
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
 from tests.harness.stores import client_of
-from tests.store.jobs.conftest import Scheduler
+from tests.store.jobs.conftest import ADDITIVE, Scheduler
 
 
 async def test_range_of_any_length_counts_at_once(scheduler: Scheduler) -> None:
@@ -46,6 +46,34 @@ async def test_id_that_is_taken_is_not_given_again(
     assert await scheduler.submit(chunk_count=3) == f"default/{other}"
     assert (await scheduler.job(f"default/{one}")).chunk_count == 2
     assert (await scheduler.jobs.counts())[JobState.PENDING] == 2
+
+
+async def test_two_of_a_batch_never_get_one_id(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = scheduler.store.shard_of("default", "default")
+    one, other, third = (new_job_id(shard) for _ in range(3))
+    drawn = iter([one, one, other, third])
+    monkeypatch.setattr(jobs, "new_job_id", lambda shard: next(drawn))
+    accepted = await scheduler.jobs.submit_all([Submission(ADDITIVE), Submission(ADDITIVE)])
+    assert [job.id for job in accepted] == [other, third]
+    assert (await scheduler.jobs.counts())[JobState.PENDING] == 2
+
+
+async def test_call_that_finds_a_job_without_chunks_still_gets_the_next(
+    scheduler: Scheduler,
+) -> None:
+    # A late result takes the one chunk that was to be leased again.
+    ref = await scheduler.submit(chunk_count=2)
+    late, running = await scheduler.take("w1", 1), await scheduler.take("w2", 1)
+    await scheduler.leases.give_back("w1", late)
+    await scheduler.commit("w1", late[0])
+    await scheduler.beat("w3")
+    version = (await scheduler.job(ref)).version
+    assert await scheduler.lease("w3", call="waiting") == []
+    assert (await scheduler.job(ref)).version == version
+    await scheduler.leases.give_back("w2", running)
+    assert [span.first for span in await scheduler.lease("w3", call="waiting")] == [1]
 
 
 async def test_leaving_worker_gives_up_what_it_never_heard_of(store_url: str) -> None:

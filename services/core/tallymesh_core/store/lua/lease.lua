@@ -65,15 +65,8 @@ end
 local ms
 local virtual, members, started, alive = {}, {}, {}, nil
 
-while capacity > 0 and #given < most do
-  -- Queues take turns: the passes of one, which may have run for days, say nothing to another.
-  local ref, pass, lane
-  while line[1] and not ref do
-    local queue = table.remove(line, 1)
-    ref, pass, lane = first_of(queue)
-    if ref then line[#line + 1] = queue end
-  end
-  if not ref then break end
+-- Leases chunks of the job that is first in a lane.
+local function take_from(ref, pass, lane)
   ms = ms or now()
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority',
@@ -84,6 +77,11 @@ while capacity > 0 and #given < most do
   local limit = done + dead == n and n + 1 or n
   local returned = next_ > 0 and redis.call('ZCARD', P .. 'again:' .. ref) or 0
   local leasable = returned + math.max(0, limit - next_)
+  if leasable == 0 then
+    -- Late results have taken what made it ready.
+    redis.call('ZREM', P .. 'lane:' .. lane, ref)
+    return
+  end
 
   local cost, take = 10000, nil
   if done > 0 then
@@ -136,7 +134,19 @@ while capacity > 0 and #given < most do
   news[#news + 1] = ref .. ' ' .. version .. ' leased '
   capacity = capacity - take
 end
-if ms then
+
+while capacity > 0 and #given < most do
+  -- Queues take turns: the passes of one, which may have run for days, say nothing to another.
+  local ref, pass, lane
+  while line[1] and not ref do
+    local queue = table.remove(line, 1)
+    ref, pass, lane = first_of(queue)
+    if ref then line[#line + 1] = queue end
+  end
+  if not ref then break end
+  take_from(ref, pass, lane)
+end
+if members[1] then
   call_many('SADD', held, members)
   redis.call('HSET', calls, call, string.format('%d', ms))
   for queue, pass in pairs(virtual) do

@@ -15,7 +15,7 @@ local P = KEYS[1]
 local tenant = ARGV[1]
 local jobs = cmsgpack.unpack(ARGV[4])
 local answer, is_refused, fresh = {0}, false, 0
-local seen = {}
+local seen, taken = {}, {}
 
 local function key_of(job)
   return P .. 'request:' .. tenant .. '/' .. job.queue .. '/' .. job[2]
@@ -34,9 +34,10 @@ for i, job in ipairs(jobs) do
   if before then
     local hash, first = string.match(before, '^(%S+) (%S+)$')
     code, id = hash == job[3] and 1 or 2, first
-  elseif redis.call('EXISTS', P .. 'job:' .. tenant .. '/' .. id) == 1 then
+  elseif taken[id] or redis.call('EXISTS', P .. 'job:' .. tenant .. '/' .. id) == 1 then
     code = 4
   else
+    taken[id] = true
     fresh = fresh + 1
     if job[2] ~= '' then seen[key_of(job)] = job[3] .. ' ' .. id end
   end
