@@ -158,7 +158,10 @@ _COMMON = (
     ("log_level", "Least severe record logged: debug, info, warning or error."),
 )
 _LISTEN = ("listen", "gRPC addresses to listen on, separated by commas.")
-_STORE = ("store_url", "The store: redis://host:port/db or unix:///path.")
+_STORE = (
+    "store_url",
+    "The store: redis://host:port/db, unix:///path, redis+sentinel://… or redis+cluster://…",
+)
 _ABACUS = ("abacus", "gRPC address of the abacus service.")
 _WORKER = (
     ("slots", "Chunks computed at a time."),

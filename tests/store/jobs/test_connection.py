@@ -1,15 +1,21 @@
 """What the connection to the store promises to all who share it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.domain.states import JobState
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.events import Interrupted, tail
 from tallymesh_core.store.failures import StoreMismatch
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
 from tallymesh_core.store.scripts import Script
 from tests.harness.stores import all_clients, client_of
+from tests.harness.valkey import ValkeyServer
 from tests.store.jobs.conftest import Scheduler
 
 
@@ -33,6 +39,39 @@ async def test_script_that_fails_spoils_no_other_when_none_is_known(scheduler: S
 async def test_address_that_cannot_be_used_is_said_in_one_line(url: str) -> None:
     with pytest.raises(StoreMismatch, match="TALLYMESH_STORE_URL"):
         await Store.open(url)
+
+
+@pytest.mark.parametrize(
+    ("hurt", "heal"),
+    [
+        (
+            ("CONFIG", "SET", "min-replicas-to-write", 1),
+            ("CONFIG", "SET", "min-replicas-to-write", 0),
+        ),
+        (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
+        (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0)),
+        (("CLIENT", "PAUSE", 60_000, "WRITE"), ("CLIENT", "UNPAUSE")),
+    ],
+    ids=["lost its replicas", "made a replica", "full", "paused"],
+)
+async def test_server_that_takes_no_writes_is_away_until_it_does(
+    new_valkey: Callable[..., ValkeyServer],
+    monkeypatch: pytest.MonkeyPatch,
+    hurt: tuple[str | int, ...],
+    heal: tuple[str | int, ...],
+) -> None:
+    monkeypatch.setattr("tallymesh_core.store.server._TIMEOUT_SECONDS", 0.5)
+    server = new_valkey()
+    store = await Store.open(server.url)
+    scheduler = Scheduler(store, JobStore(store), LeaseStore(store))
+    ref = await scheduler.submit()
+    server.execute(*hurt)
+    with pytest.raises(StoreUnavailable):
+        await scheduler.submit()
+    server.execute(*heal)
+    await scheduler.take("w1")
+    assert (await scheduler.job(ref)).state is JobState.RUNNING
+    await store.close()
 
 
 async def test_who_reads_events_too_late_is_told_to_look(store_url: str) -> None:
