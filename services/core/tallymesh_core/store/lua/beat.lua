@@ -28,13 +28,21 @@ local held = P .. 'held:' .. uid
 local mine = {}
 for _, member in ipairs(redis.call('SMEMBERS', held)) do mine[member] = true end
 
+local epochs = {}
+local function epoch_of(ref)
+  epochs[ref] = epochs[ref] or tonumber(redis.call('HGET', P .. 'job:' .. ref, 'epoch') or 0)
+  return epochs[ref]
+end
+
 local stop, said = {}, {}
 for _, range in ipairs(held_ranges) do
   local ref, first, count = range[1], range[3], range[4]
+  -- What it computes of an epoch that is over is not what it was given since.
+  local is_current = epoch_of(ref) == range[2]
   local lost_first
   for index = first, first + count - 1 do
     local member = ref .. ' ' .. string.format('%d', index)
-    if mine[member] then
+    if is_current and mine[member] then
       said[member] = true
       if lost_first then
         stop[#stop + 1] = {ref, range[2], lost_first, index - lost_first, range[5]}
