@@ -49,6 +49,8 @@ _SKEW_MS = 60_000
 _LIST_SCAN = 5000
 #: Jobs looked at in one go by what runs from time to time.
 _BATCH = 200
+#: Dead letters forgotten in one go, of whatever jobs.
+_LETTER_BATCH = 10_000
 #: A job that has to stay beyond its time is looked at again after so long.
 _POSTPONE_MS = 60_000
 _WORK_FIELDS = ("work", "n", "chunk_timeout")
@@ -353,13 +355,13 @@ class JobStore:
 
     async def expire(self) -> bool:
         """Forgets jobs that were kept long enough; tells whether there may be more."""
-        due = await asyncio.gather(
+        rest = await asyncio.gather(
             *(
-                self._store.run(_EXPIRE, shard, _BATCH, _POSTPONE_MS)
+                self._store.run(_EXPIRE, shard, _BATCH, _POSTPONE_MS, _LETTER_BATCH)
                 for shard in range(self._store.shards)
             )
         )
-        return _BATCH in due
+        return any(rest)
 
     async def list_page(
         self,

@@ -163,7 +163,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         redis.call('HINCRBY', key, 'refused', 1)
       elseif redis.call('SETBIT', P .. 'bits:' .. ref, index, 1) == 0 then
         if is_dead then
-          drop_letter(ref, index)
+          drop_letters(ref, {index})
           redis.call('HDEL', P .. 'dead:' .. ref, index)
           revived = revived + 1
         end

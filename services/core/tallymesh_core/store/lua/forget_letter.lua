@@ -6,8 +6,5 @@
 local P = KEYS[1]
 --!include job
 --!include letter
-local forgotten = 0
-for i = 2, #ARGV do
-  if drop_letter(ARGV[1], ARGV[i]) then forgotten = forgotten + 1 end
-end
-return forgotten
+local ref = table.remove(ARGV, 1)
+return drop_letters(ref, ARGV)

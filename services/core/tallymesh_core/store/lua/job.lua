@@ -22,10 +22,13 @@ local function tell(answer)
 end
 
 -- Calls a variadic command for any number of arguments; Lua cannot unpack more than ~8,000 at once.
+-- Answers the sum of what it answers.
 local function call_many(command, key, arguments)
+  local sum = 0
   for first = 1, #arguments, 4000 do
-    redis.call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+    sum = sum + redis.call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
   end
+  return sum
 end
 
 -- Reads fields of a hash, however many, as HMGET does.
@@ -125,8 +128,12 @@ local function tries_of(ref, index)
   return tonumber(failed), tonumber(lost), tonumber(before)
 end
 
+local function pack_tries(failed, lost, before)
+  return string.format('%d %d %d', failed, lost, before)
+end
+
 local function set_tries(ref, index, failed, lost, before)
-  redis.call('HSET', P .. 'tries:' .. ref, index, string.format('%d %d %d', failed, lost, before))
+  redis.call('HSET', P .. 'tries:' .. ref, index, pack_tries(failed, lost, before))
 end
 
 -- Every chunk is counted or given up: ends the job, or lets its last step be leased. Answers whether

@@ -2,22 +2,30 @@
 -- What a chunk died of stays with its job, `<group> <ms> <failed> <lost> <before> <epoch> <reason>
 -- <worker or -> <message>`; the letter itself is its place in the group of its kind of error.
 
--- Takes a chunk's letter out of its group, if it is there, and answers whether it was.
-local function drop_letter(ref, index)
-  local facts = redis.call('HGET', P .. 'dead:' .. ref, index)
-  if not facts then return false end
+-- Takes the letters of chunks out of their groups, and answers how many were there.
+local function drop_letters(ref, chunks)
   local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
-  local group = string.match(facts, '^%S+')
-  local letters, groups = P .. 'letters:' .. tenant .. '/' .. group, P .. 'groups:' .. tenant
-  if redis.call('ZREM', letters, id .. ' ' .. index) == 0 then return false end
-  local newest = redis.call('ZRANGE', letters, -1, -1, 'WITHSCORES')[2]
-  if newest then
-    redis.call('ZADD', groups, newest, group)
-  else
-    redis.call('DEL', P .. 'group:' .. tenant .. '/' .. group)
-    redis.call('ZREM', groups, group)
+  local members = {}
+  for i, facts in ipairs(get_many(P .. 'dead:' .. ref, chunks)) do
+    local group = string.match(facts or '', '^%S+')
+    if group then
+      members[group] = members[group] or {}
+      table.insert(members[group], id .. ' ' .. chunks[i])
+    end
   end
-  return true
+  local dropped = 0
+  for group, some in pairs(members) do
+    local letters, groups = P .. 'letters:' .. tenant .. '/' .. group, P .. 'groups:' .. tenant
+    dropped = dropped + call_many('ZREM', letters, some)
+    local newest = redis.call('ZRANGE', letters, -1, -1, 'WITHSCORES')[2]
+    if newest then
+      redis.call('ZADD', groups, newest, group)
+    else
+      redis.call('DEL', P .. 'group:' .. tenant .. '/' .. group)
+      redis.call('ZREM', groups, group)
+    end
+  end
+  return dropped
 end
 
 -- Gives a chunk up, and its job with it unless that tolerates it and can go on.
@@ -50,13 +58,18 @@ local function give_up(ref, index, ms, reason, worker, message)
   end
 end
 
--- Lets a chunk that was given up be leased again, as if it had never been tried.
-local function revive(ref, index)
-  local failed, lost, before = string.match(redis.call('HGET', P .. 'dead:' .. ref, index),
-    '^%S+ %S+ (%d+) (%d+) (%d+) ')
-  drop_letter(ref, index)
-  redis.call('HDEL', P .. 'dead:' .. ref, index)
-  redis.call('HINCRBY', P .. 'replayed:' .. ref, index, 1)
-  set_tries(ref, index, 0, 0, tonumber(failed) + tonumber(lost) + tonumber(before))
-  redis.call('ZADD', P .. 'again:' .. ref, index, index)
+-- Lets chunks that were given up be leased again, as if they had never been tried.
+local function revive(ref, chunks)
+  local tries, again = {}, {}
+  for i, facts in ipairs(get_many(P .. 'dead:' .. ref, chunks)) do
+    local failed, lost, before = string.match(facts, '^%S+ %S+ (%d+) (%d+) (%d+) ')
+    tries[2 * i - 1] = chunks[i]
+    tries[2 * i] = pack_tries(0, 0, failed + lost + before)
+    again[2 * i - 1], again[2 * i] = chunks[i], chunks[i]
+    redis.call('HINCRBY', P .. 'replayed:' .. ref, chunks[i], 1)
+  end
+  drop_letters(ref, chunks)
+  call_many('HDEL', P .. 'dead:' .. ref, chunks)
+  call_many('HSET', P .. 'tries:' .. ref, tries)
+  call_many('ZADD', P .. 'again:' .. ref, again)
 end

@@ -29,10 +29,8 @@ local ms, n = now(), tonumber(job[3])
 -- The last step is leasable again by itself, once the others are over.
 local given_out = math.min(tonumber(job[4]), n)
 local dead = redis.call('HKEYS', P .. 'dead:' .. ref)
-for _, index in ipairs(dead) do
-  revive(ref, index)
-  if tonumber(index) == n then redis.call('ZREM', P .. 'again:' .. ref, index) end
-end
+revive(ref, dead)
+redis.call('ZREM', P .. 'again:' .. ref, n)
 -- The others that were given out and are not counted. Beyond a string's end no bit is found, so it is
 -- made long enough first.
 local bits = P .. 'bits:' .. ref

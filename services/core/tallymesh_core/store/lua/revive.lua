@@ -7,15 +7,15 @@ local P = KEYS[1]
 --!include clock
 --!include job
 --!include letter
-local ref, revived = ARGV[1], 0
+local ref, dead = ARGV[1], {}
 local job = redis.call('HMGET', P .. 'job:' .. ref, 'state', 'n', 'done')
 if not job[1] or is_final(job[1]) then return 0 end
 if tonumber(job[3]) + redis.call('HLEN', P .. 'dead:' .. ref) == tonumber(job[2]) then return 0 end
 for i = 2, #ARGV do
   if redis.call('HEXISTS', P .. 'dead:' .. ref, ARGV[i]) == 1 then
-    revive(ref, ARGV[i])
-    revived = revived + 1
+    dead[#dead + 1] = ARGV[i]
   end
 end
-if revived > 0 then make_ready(ref) end
-return tell(revived)
+revive(ref, dead)
+if dead[1] then make_ready(ref) end
+return tell(#dead)
