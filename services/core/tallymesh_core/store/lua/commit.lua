@@ -36,6 +36,23 @@ local function worker_index(ref)
   return index
 end
 
+-- Whether a counted chunk's result came from this worker, by this attempt.
+local function is_repeat(ref, index, at, attempt)
+  local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 2)
+  local by, try = struct.unpack('<HB', record)
+  return by == at and try == math.min(attempt, 255)
+end
+
+-- Notes that another result came for a chunk that is counted.
+local function note_refused(ref, index)
+  redis.call('HINCRBY', P .. 'job:' .. ref, 'refused', 1)
+  local place = index * RECORD + 3
+  local times = string.byte(redis.call('GETRANGE', P .. 'records:' .. ref, place, place))
+  if times < 255 then
+    redis.call('SETRANGE', P .. 'records:' .. ref, place, string.char(times + 1))
+  end
+end
+
 -- Adds to the job's total without ever holding in a double what it cannot hold. Answers false where
 -- the total would leave the 64 bits.
 local function add(key, sums)
@@ -105,7 +122,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   local age, each = group[10] / 1000, group[11] / 1000 / count
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'epoch', 'n', 'done', 'created', 'additive',
-    'next', 'abacus', 'ttl', 'timeout', 'version')
+    'next', 'abacus', 'ttl', 'timeout', 'version', 'last_step')
   local owner, leased_at
   if job[3] == '1' and job[1] == 'RUNNING' and tonumber(job[2]) == epoch and first == 0 and count == 1
     and (job[6] == '1' and sums or job[6] ~= '1' and result) then
@@ -128,14 +145,16 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   elseif foreign or is_final(job[1]) or (merged and not result) then
     -- Of an ended job, what counted before is only being repeated.
     local repeats = 0
-    if not foreign then
+    if not foreign and merged then
+      repeats = job[12] == worker .. ' ' .. attempt and 1 or 0
+    elseif not foreign then
+      local at = known_index(ref)
       for index = first, first + count - 1 do
-        local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
-        if #record == 4 then
-          local at, try = struct.unpack('<HB', record)
-          if at == known_index(ref) and try == math.min(attempt, 255)
-            and redis.call('GETBIT', P .. 'bits:' .. ref, index) == 1 then
+        if redis.call('GETBIT', P .. 'bits:' .. ref, index) == 1 then
+          if is_repeat(ref, index, at, attempt) then
             repeats = repeats + 1
+          else
+            note_refused(ref, index)
           end
         end
       end
@@ -143,7 +162,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     accepted, refused = accepted + repeats, refused + count - repeats
   elseif merged then
     accepted = accepted + 1
-    finish(ref, job[1], 'SUCCEEDED', ms, 'result', result)
+    finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'last_step', worker .. ' ' .. attempt)
     changed[#changed + 1] = {ref, 1}
   else
     local at = worker_index(ref)
@@ -190,17 +209,11 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           age > 0 and math.max(age - (i - 1) * each, 0.001) or 0)
         spent = spent + used
       else
-        local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 3)
-        local by, try = struct.unpack('<HB', record)
-        if by == at and try == math.min(attempt, 255) then
+        if is_repeat(ref, index, at, attempt) then
           accepted = accepted + 1
         else
           refused = refused + 1
-          redis.call('HINCRBY', key, 'refused', 1)
-          local times = string.byte(record, 4)
-          if times < 255 then
-            redis.call('SETRANGE', P .. 'records:' .. ref, index * RECORD + 3, string.char(times + 1))
-          end
+          note_refused(ref, index)
         end
       end
     end

@@ -103,15 +103,21 @@ local function take_from(ref, pass, lane)
     members[#members + 1] = ref .. ' ' .. text
     give(ref, epoch, index, attempt)
   end
+  local function attempt_of(index)
+    local failed, lost, before = tries_of(ref, index)
+    return failed + lost + before + 1
+  end
   local from_returned = math.min(take, returned)
   if from_returned > 0 then
     local popped = redis.call('ZPOPMIN', P .. 'again:' .. ref, from_returned)
     for i = 1, #popped, 2 do
-      local failed, lost, before = tries_of(ref, popped[i])
-      lease(tonumber(popped[i]), failed + lost + before + 1)
+      lease(tonumber(popped[i]), attempt_of(popped[i]))
     end
   end
-  for index = next_, next_ + take - from_returned - 1 do lease(index, 1) end
+  for index = next_, next_ + take - from_returned - 1 do
+    -- A last step that failed is given out anew once its job is replayed.
+    lease(index, index < n and 1 or attempt_of(index))
+  end
   call_many('HSET', P .. 'leases:' .. ref, leases)
   next_ = next_ + take - from_returned
 
