@@ -111,7 +111,11 @@ class LetterStore:
             by_job = sorted(places, key=lambda place: place.job_id)
             for job_id, group in groupby(by_job, key=lambda place: place.job_id):
                 chunks = [place.chunk for place in group]
-                count = await self._replay_job(tenant, job_id, chunks, only_count=only_count)
+                fate, count = await self._fate(tenant, job_id, len(chunks))
+                if only_count and fate is _Fate.REPLAY and job_id in jobs:
+                    continue  # with the letters before
+                if not only_count:
+                    count = await self._run_again(fate, tenant, job_id, chunks)
                 if count:
                     replayed += count
                     jobs[job_id] = None
@@ -138,34 +142,34 @@ class LetterStore:
                 )
         return deleted
 
-    async def _replay_job(
-        self, tenant: str, job_id: str, chunks: list[int], *, only_count: bool
-    ) -> int:
-        """Runs letters of a job again; returns how many do, or would."""
-        try:
-            fate = await self._fate(tenant, job_id)
-            if fate is _Fate.SKIP:
-                return 0
-            if only_count:
-                return len(chunks)
-            if fate is _Fate.REPLAY:
-                return await self._jobs.replay(tenant, job_id)
-        except (JobNotReplayable, NotFound):
-            return 0
-        return int(
-            await self._store.run(_REVIVE, shard_of_job(job_id) or 0, f"{tenant}/{job_id}", *chunks)
-        )
-
-    async def _fate(self, tenant: str, job_id: str) -> _Fate:
+    async def _fate(self, tenant: str, job_id: str, count: int) -> tuple[_Fate, int]:
+        """Tells what a replay would do with some letters of a job, and how many would run again."""
         shard = shard_of_job(job_id) or 0
+        prefix, ref = self._store.prefix(shard), f"{tenant}/{job_id}"
         async with self._store.at(shard) as client:
-            state = await client.hget(f"{self._store.prefix(shard)}job:{tenant}/{job_id}", "state")
+            pipe = client.pipeline(transaction=True)
+            pipe.hmget(f"{prefix}job:{ref}", ["state", "spoilt", "n", "done"])
+            pipe.hlen(f"{prefix}dead:{ref}")
+            (state, spoilt, n, done), dead = await pipe.execute()
         match state and state.decode():
-            case JobState.FAILED:
-                return _Fate.REPLAY
-            case JobState.PENDING | JobState.RUNNING:
-                return _Fate.REVIVE
-        return _Fate.SKIP
+            case JobState.FAILED if not spoilt:
+                return _Fate.REPLAY, dead
+            case JobState.PENDING | JobState.RUNNING if int(done) + dead < int(n):
+                return _Fate.REVIVE, count
+        return _Fate.SKIP, 0
+
+    async def _run_again(self, fate: _Fate, tenant: str, job_id: str, chunks: list[int]) -> int:
+        """Runs letters of a job again; returns how many do."""
+        match fate:
+            case _Fate.REPLAY:
+                try:
+                    return await self._jobs.replay(tenant, job_id)
+                except (JobNotReplayable, NotFound):
+                    return 0
+            case _Fate.REVIVE:
+                shard = shard_of_job(job_id) or 0
+                return int(await self._store.run(_REVIVE, shard, f"{tenant}/{job_id}", *chunks))
+        return 0
 
     async def _groups_of(self, shard: int, tenant: str) -> list[DeadLetterGroup]:
         prefix = self._store.prefix(shard)
