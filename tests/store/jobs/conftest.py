@@ -9,6 +9,7 @@ from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, NewJo
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_core.store.letters import LetterStore
 from tests.harness.stores import all_clients, client_of
 from tests.store.conftest import Layout
 
@@ -27,6 +28,10 @@ ADDITIVE = NewJob(
 )
 
 
+def chunks_of(spans: list[ChunkSpan]) -> list[int]:
+    return [i for span in spans for i in range(span.first, span.first + span.count)]
+
+
 @dataclass
 class Scheduler:
     """The stores of jobs and leases, spoken to as gateways speak to them."""
@@ -35,6 +40,9 @@ class Scheduler:
     jobs: JobStore
     leases: LeaseStore
     calls: "count[int]" = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self.letters = LetterStore(self.store, self.jobs)
 
     async def submit(self, **changes: Any) -> str:
         return "default/" + (await self.jobs.submit(replace(ADDITIVE, **changes))).id
@@ -77,13 +85,45 @@ class Scheduler:
         committed = await self.leases.commit(uid, f"name-{uid}", [result])
         return committed.accepted, committed.refused
 
-    async def fail(self, uid: str, span: ChunkSpan, reason: str = "CHUNK_FAILED") -> int:
-        one = ChunkFailure(replace(span, count=1), reason, "broken")
+    async def fail(
+        self, uid: str, span: ChunkSpan, reason: str = "CHUNK_FAILED", message: str = "broken"
+    ) -> int:
+        one = ChunkFailure(replace(span, count=1), reason, message)
         return await self.leases.fail(uid, f"name-{uid}", [one])
+
+    async def lose(self, uid: str) -> None:
+        """Makes a worker fall silent, and the reaper notice."""
+        await self.leases.reap()
+        for shard in range(self.store.shards):
+            client = await client_of(self.store, shard)
+            await client.zadd(f"{self.store.prefix(shard)}owners", {uid: 1})
+        assert await self.leases.reap() == [uid]
+
+    async def replay(self, ref: str, epoch: int = 0) -> int:
+        return await self.jobs.replay(*ref.split("/"), epoch=epoch)
+
+    async def cancel(self, ref: str) -> None:
+        await self.jobs.cancel(*ref.split("/"))
+
+    async def pass_time(self, seconds: float) -> None:
+        """Lets time go by in the store; it then stands still until the server has caught up."""
+        for shard in range(self.store.shards):
+            client, key = await client_of(self.store, shard), f"{self.store.prefix(shard)}clock"
+            whole, micros = await client.time()
+            ms = max(whole * 1000 + micros // 1000, int(await client.get(key) or 0))
+            await client.set(key, ms + round(seconds * 1000))
 
     async def job(self, ref: str) -> JobRecord:
         tenant, _, job_id = ref.partition("/")
         return await self.jobs.get(tenant, job_id)
+
+    async def keys(self) -> set[str]:
+        """Every key of the store, without its shard."""
+        return {
+            key.decode().rpartition("}:")[2]
+            for client in await all_clients(self.store)
+            async for key in client.scan_iter()
+        }
 
     async def working_sets(self) -> dict[str, int]:
         """Sizes of everything that has to be empty when nothing is under way."""

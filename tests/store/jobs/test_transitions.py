@@ -14,11 +14,7 @@ from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
 from tests.harness.stores import all_clients, client_of
-from tests.store.jobs.conftest import ADDITIVE, Scheduler
-
-
-def chunks_of(spans: list[ChunkSpan]) -> list[int]:
-    return [i for span in spans for i in range(span.first, span.first + span.count)]
+from tests.store.jobs.conftest import ADDITIVE, Scheduler, chunks_of
 
 
 async def test_job_runs_from_submit_to_its_total(scheduler: Scheduler) -> None:
@@ -67,6 +63,33 @@ async def test_second_commit_is_refused_and_counted(scheduler: Scheduler) -> Non
     assert (job.total, job.refused, job.state) == (15, 1, JobState.SUCCEEDED)
 
 
+async def test_refused_results_show_with_their_chunk(scheduler: Scheduler) -> None:
+    ref = await scheduler.submit(chunk_count=2)
+    (span,) = await scheduler.take("w1")
+    one = replace(span, count=1)
+    await scheduler.commit("w1", one)
+    await scheduler.commit("w2", one)
+    await scheduler.commit("w1", replace(one, attempt=2))
+    await scheduler.commit("w1", replace(one, first=1))
+    # Also what comes after the job's end.
+    assert await scheduler.commit("w2", span) == (0, 2)
+    assert await scheduler.commit("w1", span) == (2, 0)
+    chunks, _ = await scheduler.jobs.chunks("default", ref.split("/")[1], 0, 2)
+    assert [chunk.refused for chunk in chunks] == [3, 1]
+    assert (await scheduler.job(ref)).refused == 4
+
+
+async def test_refused_results_of_a_chunk_are_counted_up_to_255(scheduler: Scheduler) -> None:
+    ref = await scheduler.submit(chunk_count=2)
+    (span,) = await scheduler.take("w1")
+    one = replace(span, count=1)
+    await scheduler.commit("w1", one)
+    for _ in range(260):
+        await scheduler.commit("w2", one)
+    chunks, _ = await scheduler.jobs.chunks("default", ref.split("/")[1], 0, 1)
+    assert (chunks[0].refused, (await scheduler.job(ref)).refused) == (255, 260)
+
+
 async def test_chunk_never_leased_is_not_counted(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=3)
     (span,) = await scheduler.take("w1", 1)
@@ -80,7 +103,7 @@ async def test_chunk_never_leased_is_not_counted(scheduler: Scheduler) -> None:
 async def test_late_result_of_a_lost_worker_wins_if_first(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=2)
     (span,) = await scheduler.take("slow")
-    await lose(scheduler, "slow")
+    await scheduler.lose("slow")
     assert (await scheduler.job(ref)).lost == 2
     assert await scheduler.commit("slow", span, 3) == (2, 0)
     assert await scheduler.take("w2") == []
@@ -92,7 +115,7 @@ async def test_late_result_of_a_lost_worker_wins_if_first(scheduler: Scheduler) 
 async def test_late_result_takes_the_chunk_from_its_new_owner(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=1)
     (old,) = await scheduler.take("slow")
-    await lose(scheduler, "slow")
+    await scheduler.lose("slow")
     (new,) = await scheduler.take("w2")
     assert (old.attempt, new.attempt) == (1, 2)
     assert await scheduler.commit("slow", old, 3) == (1, 0)
@@ -163,7 +186,7 @@ async def test_failed_chunk_is_tried_again_then_fails_the_job(scheduler: Schedul
 async def test_only_the_current_lease_may_fail_a_chunk(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=1)
     (old,) = await scheduler.take("slow")
-    await lose(scheduler, "slow")
+    await scheduler.lose("slow")
     await scheduler.take("w2")
     assert await scheduler.fail("slow", old) == 0
     assert (await scheduler.job(ref)).failed == 0
@@ -213,10 +236,12 @@ async def test_kernel_that_is_not_additive_merges_as_chunk_n(scheduler: Schedule
     (last,) = await scheduler.take("w1")
     assert (last.first, last.count) == (3, 1)
     # The merge obeys the rules of any chunk: lost with its worker, it is leased again.
-    await lose(scheduler, "w1")
+    await scheduler.lose("w1")
     (last,) = await scheduler.take("w2")
     assert (last.first, last.attempt) == (3, 2)
     assert await scheduler.commit("w2", last, sums=None, result=b"abc") == (1, 0)
+    assert await scheduler.commit("w2", last, sums=None, result=b"abc") == (1, 0)
+    assert await scheduler.commit("w1", last, sums=None, result=b"ABC") == (0, 1)
     job = await scheduler.job(ref)
     assert (job.state, job.result) == (JobState.SUCCEEDED, b"abc")
     assert await scheduler.working_sets() == {}
@@ -375,7 +400,7 @@ async def test_chunk_that_loses_every_worker_fails_its_job(scheduler: Scheduler)
     for i in range(11):
         assert (await scheduler.job(ref)).state is not JobState.FAILED
         await scheduler.take(f"w{i}")
-        await lose(scheduler, f"w{i}")
+        await scheduler.lose(f"w{i}")
     job = await scheduler.job(ref)
     assert job.state is JobState.FAILED
     assert job.failure is not None
@@ -420,12 +445,3 @@ async def test_total_for_an_abacus_goes_to_the_outbox_once(scheduler: Scheduler)
     assert (posting.sum, posting.error) == ("5", "")
     assert posting.posted_ms
     assert await scheduler.jobs.outbox(10) == []
-
-
-async def lose(scheduler: Scheduler, uid: str) -> None:
-    """Makes a worker fall silent, and the reaper notice."""
-    await scheduler.leases.reap()
-    for shard in range(scheduler.store.shards):
-        client = await client_of(scheduler.store, shard)
-        await client.zadd(f"{scheduler.store.prefix(shard)}owners", {uid: 1})
-    assert await scheduler.leases.reap() == [uid]
