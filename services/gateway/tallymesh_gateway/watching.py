@@ -80,6 +80,7 @@ class Watches:
         with contextlib.suppress(Exception):
             record = await self._jobs.get(watch.tenant, watch.job_id)
             if record.state.is_final:
+                self._forget(watch)
                 watch.record = record
                 watch.tell()
 
@@ -148,9 +149,11 @@ class Watches:
             if watch.watchers == 0:
                 if watch.task:
                     watch.task.cancel()
-                self._forget(ref, watch)
+                self._forget(watch)
 
-    def _forget(self, ref: str, watch: _Watch) -> None:
+    def _forget(self, watch: _Watch) -> None:
+        """Has whoever comes from now on begin anew."""
+        ref = f"{watch.tenant}/{watch.job_id}"
         if self._watches.get(ref) is watch:
             del self._watches[ref]
 
@@ -179,10 +182,13 @@ class Watches:
                     watch.delta = job_pb2.JobEvent(
                         version=record.version, delta=await self._answers.delta(record)
                     )
+                else:
+                    # The job may be replayed while some here still read of its end.
+                    self._forget(watch)
                 watch.record = record
                 watch.tell()
         except Exception as error:
             # Who watches is told, whatever it is; who comes later begins anew.
-            self._forget(f"{watch.tenant}/{watch.job_id}", watch)
+            self._forget(watch)
             watch.failure = error
             watch.tell()
