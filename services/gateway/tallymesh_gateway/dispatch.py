@@ -267,8 +267,10 @@ class Dispatcher:
         made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
         if timeout_ms:
             made.chunk_timeout.FromMilliseconds(timeout_ms)
+        if known := self._works.pop(ref, None):
+            self._work_bytes -= known.work.ByteSize()
         self._works[ref] = made
-        self._work_bytes += len(work)
+        self._work_bytes += made.work.ByteSize()
         while len(self._works) > _KNOWN_WORKS or self._work_bytes > _KNOWN_WORK_BYTES:
             oldest, forgotten = self._works.popitem(last=False)
             self._work_bytes -= forgotten.work.ByteSize()

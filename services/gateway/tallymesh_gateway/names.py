@@ -6,6 +6,7 @@ import re
 from collections.abc import Sized
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tallymesh_core.domain.errors import InvalidField
 from tallymesh_core.domain.ids import shard_of_job
@@ -72,6 +73,15 @@ def milliseconds(given: Duration, field: str, *, least_ms: int, most_days: int) 
             field, f"{nanos / 1e9:.15g} s", f"a duration from {least} to {most_days} days"
         )
     return -(-nanos // 1_000_000)
+
+
+def moment(given: Timestamp, field: str) -> int:
+    """Returns a time in milliseconds since 1970; InvalidField if there is no such time."""
+    try:
+        return given.ToMilliseconds()
+    except ValueError:
+        shown = f"{given.seconds} s and {given.nanos} ns"
+        raise InvalidField(field, shown, "a time of the years 1 to 9999") from None
 
 
 def abacus_id(name: str, field: str) -> str:
@@ -149,8 +159,13 @@ def page_token(cursor: str, filters: str) -> str:
     return base64.urlsafe_b64encode(f"{cursor} {filters}".encode()).decode()
 
 
-def page_cursor(token: str, filters: str) -> str:
+def page_cursor(token: str, filters: str, form: str) -> str:
     """Returns the cursor in a token, "" for the first page.
+
+    Args:
+        token: The token.
+        filters: As of page_token.
+        form: What a cursor of the list looks like, as a regular expression.
 
     Raises:
         InvalidField: It is not a token that these filters were given.
@@ -161,6 +176,6 @@ def page_cursor(token: str, filters: str) -> str:
         cursor, _, asked = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
     except (binascii.Error, UnicodeError):
         cursor = asked = ""
-    if not cursor or asked != filters:
+    if not re.fullmatch(form, cursor) or asked != filters:
         raise InvalidField("page_token", token, "the next_page_token of a page of the same list")
     return cursor

@@ -34,7 +34,7 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         size = names.page_size(request.page_size, 50, 1000)
         groups, cursor = await self._letters.groups(
             current_caller().tenant,
-            before=names.page_cursor(request.page_token, "groups"),
+            before=names.page_cursor(request.page_token, "groups", "[0-9]{1,15}:[0-9a-f]{12}"),
             limit=size,
         )
         return pb.ListDeadLetterGroupsResponse(
@@ -54,7 +54,9 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         letters, cursor = await self._letters.page(
             current_caller().tenant,
             wanted,
-            before=names.page_cursor(request.page_token, asked),
+            before=names.page_cursor(
+                request.page_token, asked, "[0-9]{1,15}:[0-9a-z]{16}:[0-9]{1,7}"
+            ),
             limit=size,
         )
         return pb.ListDeadLettersResponse(
@@ -109,10 +111,10 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
             job_id=names.job_id(given.job, "filter.job") if given.job else "",
             kernel=given.kernel,
             reason=reasons[given.reason].removeprefix("ERROR_REASON_") if given.reason else "",
-            from_ms=given.fail_time_from.ToMilliseconds()
+            from_ms=names.moment(given.fail_time_from, "filter.fail_time_from")
             if given.HasField("fail_time_from")
             else None,
-            until_ms=given.fail_time_until.ToMilliseconds()
+            until_ms=names.moment(given.fail_time_until, "filter.fail_time_until")
             if given.HasField("fail_time_until")
             else None,
         )

@@ -19,7 +19,7 @@ from tallymesh.v1 import (
 )
 from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
-from tallymesh_core.domain.jobs import MAX_CHUNKS, JobRecord
+from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.store.inspection import Inspection, StoreFacts
@@ -115,7 +115,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         page, cursor = await self._jobs.list_page(
             current_caller().tenant,
             states=wanted.states,
-            before=names.page_cursor(request.page_token, wanted.text),
+            before=names.page_cursor(request.page_token, wanted.text, "[0-9a-z]{16}"),
             limit=size,
             accept=wanted.accepts,
             from_ms=wanted.from_ms,
@@ -192,10 +192,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """See the proto."""
         job_id = names.job_id(request.parent, "parent")
         size = names.page_size(request.page_size, 100, 1000)
-        cursor = names.page_cursor(request.page_token, job_id)
-        if cursor and not (cursor.isdecimal() and len(cursor) <= len(str(MAX_CHUNKS))):
-            raise InvalidField("page_token", request.page_token, "a next_page_token of this list")
-        first = int(cursor or 0)
+        first = int(names.page_cursor(request.page_token, job_id, "[0-9]{1,7}") or 0)
         chunks, total = await self._jobs.chunks(current_caller().tenant, job_id, first, size)
         following = first + len(chunks)
         return job_service_pb2.ListChunksResponse(
@@ -242,9 +239,9 @@ class _JobFilter:
         self._kernel = request.kernel
         self._queue = names.queue(request.queue, "queue") if request.queue else ""
         self._labels = names.label_filters(list(request.labels), "labels")
-        self.from_ms = request.create_time_from.ToMilliseconds()
+        self.from_ms = names.moment(request.create_time_from, "create_time_from")
         self._until_ms = (
-            request.create_time_until.ToMilliseconds()
+            names.moment(request.create_time_until, "create_time_until")
             if request.HasField("create_time_until")
             else None
         )

@@ -12,8 +12,13 @@ import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from tallymesh.v1 import (
+    dead_letter_service_pb2_grpc,
+    dispatch_service_pb2_grpc,
+    job_service_pb2_grpc,
+    mesh_service_pb2_grpc,
+)
 from tallymesh.v1 import dispatch_service_pb2 as pb
-from tallymesh.v1 import dispatch_service_pb2_grpc, job_service_pb2_grpc, mesh_service_pb2_grpc
 from tallymesh_gateway.app import serve
 from tallymesh_gateway.settings import GatewaySettings
 
@@ -28,6 +33,7 @@ class Gateway:
     def __post_init__(self) -> None:
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.dispatch = dispatch_service_pb2_grpc.DispatchServiceStub(self.channel)
+        self.letters = dead_letter_service_pb2_grpc.DeadLetterServiceStub(self.channel)
         self.mesh = mesh_service_pb2_grpc.MeshServiceStub(self.channel)
 
 

@@ -2,19 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from tallymesh.v1 import job_pb2
+from tallymesh.v1 import dead_letter_service_pb2 as letters
+from tallymesh.v1 import job_pb2, work_pb2
 from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh_core.store.connection import Store
-from tallymesh_gateway import names
+from tallymesh_core.store.jobs import JobStore
+from tallymesh_core.store.leases import LeaseStore
+from tallymesh_gateway import dispatch, names
+from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.fleet import Fleet
+from tallymesh_gateway.watching import Watches
+from tallymesh_kernels import builtin
 from tests.harness.polling import eventually
 from tests.harness.stores import client_of
 from tests.integration.gateway.conftest import Gateway, Worker
 from tests.integration.gateway.test_gateway import create, facts, known_workers, simulate
+from tests.store.jobs.conftest import ADDITIVE
 
 Job = job_pb2.Job
 
@@ -117,3 +127,74 @@ async def make_everyone_look(store: Store) -> None:
     for _ in range(1500):
         pipe.xadd(f"{store.prefix(0)}events", {"news": "default/x 1 leased "})
     await pipe.execute()
+
+
+async def test_works_told_again_and_again_are_kept_once(
+    gateway: Gateway, worker: Worker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_KNOWN_WORK_BYTES", 1000)
+    job = Job(work=work_pb2.Work(add=work_pb2.Add(numbers=["1" * 50] * 10)))
+    for _ in range(5):
+        made = await create(gateway, job, request_id="again")
+    # It need not be read.
+    await (await client_of(store)).hdel(key_of(store, made), "work")
+    assert (await worker.call(capacity=1)).works
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "1:x:2", "x:abc:1", "1:2:3:4", "9" * 400 + ":a:1"])
+async def test_forged_page_tokens_are_refused(gateway: Gateway, cursor: str) -> None:
+    for call in (
+        gateway.letters.ListDeadLetterGroups(
+            letters.ListDeadLetterGroupsRequest(page_token=names.page_token(cursor, "groups"))
+        ),
+        gateway.letters.ListDeadLetters(
+            letters.ListDeadLettersRequest(page_token=names.page_token(cursor, ""))
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert facts(caught.value).metadata["field"] == "page_token"
+
+
+@pytest.mark.parametrize("time", [Timestamp(seconds=1 << 60), Timestamp(nanos=-5)])
+async def test_times_out_of_range_are_refused(gateway: Gateway, time: Timestamp) -> None:
+    for call, field in (
+        (gateway.jobs.ListJobs(pb.ListJobsRequest(create_time_from=time)), "create_time_from"),
+        (gateway.jobs.ListJobs(pb.ListJobsRequest(create_time_until=time)), "create_time_until"),
+        (
+            gateway.letters.ListDeadLetters(
+                letters.ListDeadLettersRequest(filter=letters.DeadLetterFilter(fail_time_from=time))
+            ),
+            "filter.fail_time_from",
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert facts(caught.value).metadata["field"] == field
+
+
+async def test_watch_of_a_replayed_job_knows_nothing_of_its_former_end(store_url: str) -> None:
+    store = await Store.open(store_url)
+    jobs, leases = JobStore(store), LeaseStore(store)
+    watches = Watches(jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1")
+    job = await jobs.submit(replace(ADDITIVE, work=b"", timeout_ms=1))
+    # Who reads slowly has not taken the end yet when the job runs again.
+    slow = watches.watch("default", job.id)
+    await anext(slow)
+    await eventually(lambda: ended(jobs, job.id))
+    watches.touch(f"default/{job.id}", ended=True)
+    while not (await anext(slow)).HasField("ended"):
+        pass
+    await jobs.replay("default", job.id)
+    watch = watches.watch("default", job.id)
+    assert (await anext(watch)).snapshot.state == Job.STATE_PENDING
+    await jobs.cancel("default", job.id)
+    watches.touch(f"default/{job.id}", ended=True)
+    assert [event async for event in watch][-1].ended.state == Job.STATE_CANCELLED
+    assert [event async for event in slow] == []
+    await store.close()
+
+
+async def ended(jobs: JobStore, job_id: str) -> bool:
+    await jobs.time_out()
+    return (await jobs.get("default", job_id)).state.is_final
