@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -84,13 +84,15 @@ def _kill_unminded(mesh: BenchMesh, client: Client, count: int) -> list[float]:
 def _kill_minded(mesh: BenchMesh, client: Client, count: int) -> list[float]:
     """Kills workers of the mesh's own, each while another one is idle."""
     taken = []
+    dead: set[str] = set()
     for _ in range(count):
-        _await_workers(client, 2)
+        uids = _await_workers(client, 2, dead)
         job = client.submit(_ENDLESS, chunks=1)
         _await_running(job, 1)
         (chunk,) = job.chunks()
         os.kill(mesh.pid_of(chunk.worker), signal.SIGKILL)
         killed = time.time()
+        dead.add(uids[chunk.worker])
         taken.append(_new_lease(job, chunk.index) - killed)
         job.cancel(timeout=_SECONDS)
     return taken
@@ -104,12 +106,16 @@ def _await_running(job: JobHandle, count: int) -> None:
     )
 
 
-def _await_workers(client: Client, count: int) -> None:
-    eventually_sync(
-        lambda: client.health().worker_count == count,
-        timeout=_SECONDS,
-        message=f"{count} workers",
-    )
+def _await_workers(client: Client, count: int, dead: Collection[str] = ()) -> Mapping[str, str]:
+    """Waits for so many workers, without those that are dead; returns their uids by name."""
+
+    def present() -> Mapping[str, str] | None:
+        uids = {one.worker.name: one.worker.uid for one in client.health().workers}
+        return uids if len(uids) == count and not set(dead).intersection(uids.values()) else None
+
+    found = eventually_sync(present, timeout=_SECONDS, message=f"{count} workers")
+    assert found is not None
+    return found
 
 
 def _new_lease(job: JobHandle, index: int) -> float:
