@@ -20,6 +20,7 @@ from bench import (
     primes,
     reconnect,
     release,
+    soak,
     submit,
     synchronize,
     throughput,
@@ -39,8 +40,8 @@ class _Bench:
 
 
 _ONE_WORKER = ("--workers", "1", "--slots", "2")
-#: In this order, so that what is idle has not worked before; neighbours with the same options share
-#: a mesh.
+#: In this order, so that what is idle has not worked before and what is soaked is fresh;
+#: neighbours with the same options share a mesh.
 _BENCHES = {
     "idle": _Bench(idle.measure),
     "latency": _Bench(latency.measure),
@@ -51,6 +52,7 @@ _BENCHES = {
     "primes": _Bench(primes.measure),
     "reconnect": _Bench(reconnect.measure),
     "release": _Bench(release.measure),
+    "soak": _Bench(soak.measure, _ONE_WORKER),
     "batch": _Bench(batch.measure, _ONE_WORKER),
     "watch": _Bench(watch.measure, _ONE_WORKER),
     "cancel": _Bench(cancel.measure, _ONE_WORKER),

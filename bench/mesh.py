@@ -53,6 +53,11 @@ class BenchMesh:
                 found[child] = _cpu_seconds(child)
         return found
 
+    def resident_bytes(self, name: str) -> int:
+        """Memory that a process uses now, its compute processes included."""
+        pid = self.pid_of(name)
+        return sum(psutil.Process(one).memory_info().rss for one in (pid, *descendants(pid)))
+
     def costs(self, before: Mapping[str, float], count: int, what: str) -> Sequence[Figure]:
         """Processor time of each role since `before`, for each of `count` things."""
         roles: dict[str, float] = {}
