@@ -29,8 +29,9 @@ test: setup ## Run the default tests (what needs a missing tool skips; under CI 
 test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow $(ARGS)
 
-generate: setup ## Derive the stubs and the descriptor set from protos/ (TypeScript where npm is)
+generate: setup ## Derive stubs and descriptor set from protos/ (Go's where go is, TypeScript's where npm is)
 	$(WITH_VENV) python tools/generate.py
+	@command -v go >/dev/null || echo "go is missing: the Go stubs stay as they are"
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB)/src/gen; \
 	else echo "npm is missing: the TypeScript stubs stay as they are"; fi
 

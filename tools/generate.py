@@ -1,12 +1,16 @@
 """Generates everything that is derived from protos/: run by `make generate`, checked by CI.
 
-Writes the Python stubs and the retry policy (clients/python/tallymesh/v1) and Envoy's descriptor
-set (services/edge/tallymesh_edge/tallymesh.binpb). The TypeScript stubs are made by
-`npm run generate` in clients/web.
+Writes the Python stubs and the retry policy (clients/python/tallymesh/v1), Envoy's descriptor set
+(services/edge/tallymesh_edge/tallymesh.binpb), and, where Go is, the Go stubs of the worker in
+examples/go-worker. The TypeScript stubs are made by `npm run generate` in clients/web.
 """
 
+import os
 import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 THIRD_PARTY = ROOT / ".third_party" / "protos"
 PACKAGE = "tallymesh/v1"
+GO_WORKER = ROOT / "examples" / "go-worker"
+#: What a worker needs: of a whole API, the one call.
+GO_PROTOS = tuple(f"{PACKAGE}/{name}.proto" for name in ("dispatch_service", "errors", "work"))
 #: The only third-party protos that ours import, and what those import in turn.
 IMPORTED = (
     "google/api/annotations.proto",
@@ -35,18 +42,19 @@ def copy_third_party() -> None:
         shutil.copyfile(installed / name, target)
 
 
-def run_protoc(*options: str) -> None:
-    """Runs protoc over all our protos, or ends the process with its exit code."""
+def run_protoc(*options: str, files: Sequence[str] = ()) -> None:
+    """Runs protoc over these protos (default: all of ours), or ends with its exit code."""
     well_known = str(resources.files("grpc_tools").joinpath("_proto"))
-    files = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
+    files = files or sorted(
+        str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto")
+    )
     arguments = ["protoc", f"-I{PROTOS}", f"-I{THIRD_PARTY}", f"-I{well_known}", *options, *files]
     if code := protoc.main(arguments):
         sys.exit(code)
 
 
-def main() -> None:
+def generate_python() -> None:
     """Generates the Python stubs and the descriptor set afresh."""
-    copy_third_party()
     python = ROOT / "clients" / "python"
     package = python / PACKAGE
     shutil.rmtree(package, ignore_errors=True)
@@ -68,6 +76,39 @@ def main() -> None:
     shutil.copyfile(PROTOS / PACKAGE / "service_config.json", package / "service_config.json")
     descriptor = ROOT / "services" / "edge" / "tallymesh_edge" / "tallymesh.binpb"
     run_protoc("--include_imports", f"--descriptor_set_out={descriptor}")
+
+
+def generate_go() -> None:
+    """Generates the Go stubs afresh, by the plugins that go.mod pins.
+
+    The protos name no Go package, as that is the affair of who uses them: it is told here.
+    """
+    options = ["paths=source_relative"]
+    options += [f"M{name}=tallymesh.dev/examples/go-worker/{PACKAGE}" for name in GO_PROTOS]
+    with tempfile.TemporaryDirectory() as plugins:
+        installed = subprocess.run(
+            ["go", "install", "tool"],  # noqa: S607 - the one on PATH is meant
+            cwd=GO_WORKER,
+            env={**os.environ, "GOBIN": plugins},
+            check=False,
+        )
+        if installed.returncode:
+            sys.exit(installed.returncode)
+        shutil.rmtree(GO_WORKER / PACKAGE, ignore_errors=True)
+        run_protoc(
+            *(f"--plugin={path}" for path in sorted(Path(plugins).iterdir())),
+            f"--go_out={','.join(options)}:{GO_WORKER}",
+            f"--go-grpc_out={','.join(options)}:{GO_WORKER}",
+            files=GO_PROTOS,
+        )
+
+
+def main() -> None:
+    """Generates everything."""
+    copy_third_party()
+    generate_python()
+    if shutil.which("go"):
+        generate_go()
 
 
 if __name__ == "__main__":
