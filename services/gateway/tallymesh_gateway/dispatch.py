@@ -177,6 +177,11 @@ class Dispatcher:
             steps.append(self._leases.fail(worker.uid, worker.name, failures))
         if returned:
             steps.append(self._leases.give_back(worker.uid, returned))
+        if self._leases.shards > 1:
+            # Each goes from shard to shard. A beat that came first somewhere would take what is over
+            # for what the worker does not know of.
+            await asyncio.gather(*steps)
+            steps.clear()
         steps.append(self._beat(request, over, answer))
         # Asked for together, they travel to the store together, and run in this order.
         *_, spans = await asyncio.gather(*steps, self._lease(request, waiting))

@@ -10,13 +10,16 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tallymesh.v1 import dead_letter_service_pb2 as letters
-from tallymesh.v1 import job_pb2, work_pb2
+from tallymesh.v1 import dispatch_service_pb2 as dispatch_pb
+from tallymesh.v1 import errors_pb2, job_pb2, work_pb2
 from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway import dispatch, names
 from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.watching import Watches
 from tallymesh_kernels import builtin
@@ -198,3 +201,40 @@ async def test_watch_of_a_replayed_job_knows_nothing_of_its_former_end(store_url
 async def ended(jobs: JobStore, job_id: str) -> bool:
     await jobs.time_out()
     return (await jobs.get("default", job_id)).state.is_final
+
+
+async def test_what_has_ended_on_several_shards_is_heard_before_the_beat(store_url: str) -> None:
+    store = await Store.open(store_url, shards=2)
+    jobs, leases = JobStore(store), LeaseStore(store, transit_seconds=0)
+    watches = Watches(jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1")
+    collections = Collections(jobs, "gateway-1")
+    dispatcher = Dispatcher(jobs, leases, watches, collections, "gateway-1")
+    queues = {store.shard_of("default", f"q{i}"): f"q{i}" for i in range(16)}
+    worker = dispatch_pb.Worker(
+        name="w1", uid="uid-of-w1", slots=1, kernels=["simulate"], queues=queues.values()
+    )
+    failed = [
+        (await jobs.submit(replace(ADDITIVE, work=b"", queue=queues[shard], chunk_count=1))).id
+        for shard in (1, 0)
+    ]
+    await dispatcher.synchronize(dispatch_pb.SynchronizeRequest(call_id="1", worker=worker))
+    given = await dispatcher.synchronize(
+        dispatch_pb.SynchronizeRequest(call_id="2", worker=worker, capacity=2)
+    )
+    held = {one.chunks.job: one.chunks for one in given.assignments}
+    await dispatcher.synchronize(
+        dispatch_pb.SynchronizeRequest(
+            call_id="3",
+            worker=worker,
+            failures=[
+                dispatch_pb.ChunkFailure(
+                    chunk=held[f"default/{job_id}"],
+                    reason=errors_pb2.ERROR_REASON_CHUNK_FAILED,
+                    message="broken",
+                )
+                for job_id in failed
+            ],
+        )
+    )
+    assert [(await jobs.get("default", job_id)).failed for job_id in failed] == [1, 1]
+    await store.close()

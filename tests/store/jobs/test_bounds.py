@@ -145,3 +145,17 @@ async def test_list_from_a_time_misses_no_job_of_a_clock_that_is_behind(
         from_ms=created + 1,
     )
     assert [job.id for job in page] == [late]
+
+
+async def test_repeated_call_is_given_nothing_on_another_shard(store_url: str) -> None:
+    store = await Store.open(store_url, shards=4)
+    scheduler = Scheduler(store, JobStore(store), LeaseStore(store))
+    queues = [f"q{i}" for i in range(32)]
+    for queue in queues:
+        await scheduler.submit(queue=queue, chunk_count=8)
+    lanes = [f"{queue}/simulate" for queue in queues]
+    await scheduler.beat("w1")
+    given = await scheduler.leases.lease("w1", "call", 1, lanes)
+    for _ in range(8):
+        assert await scheduler.leases.lease("w1", "call", 1, lanes) == given
+    await store.close()

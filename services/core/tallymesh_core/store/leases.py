@@ -87,6 +87,11 @@ class LeaseStore:
         self._transit_ms = round(transit_seconds * 1000)
         self._alive_ms = round(alive_seconds * 1000)
 
+    @property
+    def shards(self) -> int:
+        """On how many shards the leases are."""
+        return self._store.shards
+
     async def beat(
         self,
         uid: str,
@@ -154,8 +159,9 @@ class LeaseStore:
         given: list[ChunkSpan] = []
         # A call that takes little serves the first queue in the line only.
         line = random.sample(lanes, len(lanes))
+        # A repeat asks first where the first call was given something.
         shards = list(range(self._store.shards))
-        random.shuffle(shards)
+        random.Random(call_id).shuffle(shards)  # noqa: S311
         for shard in shards:
             left = capacity - sum(span.count for span in given)
             if left <= 0 or len(given) >= MAX_RANGES:
