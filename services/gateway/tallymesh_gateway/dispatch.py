@@ -178,8 +178,8 @@ class Dispatcher:
         if returned:
             steps.append(self._leases.give_back(worker.uid, returned))
         if self._leases.shards > 1:
-            # Each goes from shard to shard. A beat that came first somewhere would take what is over
-            # for what the worker does not know of.
+            # Each goes from shard to shard. A beat that came first somewhere would take what is
+            # over for what the worker does not know of.
             await asyncio.gather(*steps)
             steps.clear()
         steps.append(self._beat(request, over, answer))
