@@ -141,9 +141,10 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
             self.jobs[failure.chunk.job].failures.append(failure)
         for returned in request.returned:
             job, end = self.jobs[returned.job], returned.first + returned.count
-            job.returned += range(returned.first, end)
             if job.again and not request.draining:
                 job.waiting.append((returned.first, end))
+            else:
+                job.returned += range(returned.first, end)
         for over in _chunks(_over(request)):
             self._given.pop(over, None)
         if request.draining:
@@ -183,8 +184,6 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
     ) -> None:
         for index in range(first, first + count):
             self._given[job.name, index] = request.call_id
-            if index in job.returned:
-                job.returned.remove(index)
         answer.assignments.add(
             chunks=pb.ChunkRange(job=job.name, epoch=1, first=first, count=count, attempt=1),
             partials=job.partials.values() if first == job.chunk_count else [],

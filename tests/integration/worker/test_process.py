@@ -122,6 +122,7 @@ async def test_a_second_interrupt_ends_it_at_once(worker: Process, gateway: Fake
         ("TALLYMESH_SLOTS", "0"),
         ("TALLYMESH_QUEUES", "Bad Queue"),
         ("TALLYMESH_GATEWAY", ","),
+        ("TALLYMESH_UID", "no_good"),
         ("TALLYMESH_NODE", "No_Good"),
         ("TALLYMESH_LISTEN", "0.0.0.0:7009"),
     ],

@@ -120,13 +120,13 @@ async def test_failure_and_crash_are_told_apart(
 
 
 async def test_a_worker_describes_itself(gateway: FakeGateway, start_worker: StartWorker) -> None:
-    worker = await start_worker(slots=2, node="w1")
+    worker = await start_worker(slots=2, node="w1", uid="told-by-others")
     done = gateway.add("done", simulate(), 5)
     await eventually(lambda: done.done)
     gateway.add("job", simulate(60), 2)
     await eventually(lambda: gateway.held() == [("job", 0), ("job", 1)])
     told = await worker.service.Describe(DescribeRequest())
-    assert told.worker.name == "w1"
+    assert (told.worker.name, told.worker.uid) == ("w1", "told-by-others")
     assert told.worker.slots == 2
     assert list(told.worker.kernels) == ["count_primes", "add", "simulate"]
     assert sorted((one.job, one.first, one.count) for one in told.running) == [
