@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test test-slow generate web lint format lock bench clean
+.PHONY: help setup demo up test test-slow chaos generate web lint format lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup ## Run the default tests (what needs a missing tool skips; under CI 
 
 test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow $(ARGS)
+
+chaos: setup ## Let everything go wrong for some minutes, and check every sum
+	$(BIN)/pytest -m slow -s tests/faults/test_chaos.py $(ARGS)
 
 generate: setup ## Derive stubs and descriptor set from protos/ (Go's where go is, TypeScript's where npm is)
 	$(WITH_VENV) python tools/generate.py

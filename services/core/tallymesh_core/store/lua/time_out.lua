@@ -11,7 +11,8 @@ local due = redis.call('ZRANGEBYSCORE', P .. 'deadlines', '-inf', string.format(
 for _, ref in ipairs(due) do
   local job = redis.call('HMGET', P .. 'job:' .. ref, 'state', 'timeout')
   fail_job(ref, job[1], ms, 'JOB_TIMED_OUT', -1, '',
-    string.format('the job did not end within its timeout, %g s', tonumber(job[2]) / 1000))
+    string.format('the job did not end within its timeout, %s s',
+      string.gsub(string.format('%.3f', tonumber(job[2]) / 1000), '%.?0+$', '')))
 end
 local next_ = redis.call('ZRANGE', P .. 'deadlines', 0, 0, 'WITHSCORES')[2]
 return tell(next_ and math.max(0, tonumber(next_) - ms) or -1)
