@@ -230,7 +230,9 @@ class Foreman:
             self._typical = None  # what comes next may be of another kind
         self.chunks_done += chunks.count
         # While more of the job is being computed here, a result waits a little for company.
-        has_company = any(span.job == chunks.job for span in self.spans())
+        has_company = chunks.count < job.chunk_count and any(
+            span.job == chunks.job for span in self.spans()
+        )
         patience = max(MIN_COMPANY_SECONDS, min(mean / 2, MAX_COMPANY_SECONDS))
         due = time.monotonic() + patience if has_company else 0.0
         self._outbox.add_values(chunks, values, times, due=due)
