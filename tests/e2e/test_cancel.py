@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tallymesh import Client, Job, Simulate
 from tests.e2e.conftest import CommandLine
-from tests.harness.commands import running
+from tests.harness.commands import run, running
 from tests.harness.local_mesh import LocalMesh, alive, computing
 from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
@@ -31,3 +31,16 @@ def test_cancel_stops_work_that_does_not_listen(
     assert job.job.progress.chunks_running == 0
     # The processes that had to be killed were replaced.
     assert client.count_primes(10**6, chunks=8, timeout=30) == PRIMES_UP_TO[10**6]
+
+
+def test_cancel_goes_on_past_a_job_that_has_ended(client: Client, cli: CommandLine) -> None:
+    ended = client.submit(Simulate())
+    assert ended.result() == 1
+    work = Simulate()
+    work.duration.FromSeconds(3600)
+    running_on = client.submit(work, chunks=2)
+    said = run(cli.command("jobs", "cancel", ended.name, running_on.name))
+    assert said.returncode == 1
+    assert f"{ended.name} has already succeeded" in said.stderr
+    assert f"{running_on.name} is cancelled" in said.stdout
+    assert running_on.refresh().state == Job.STATE_CANCELLED

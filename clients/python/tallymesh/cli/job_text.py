@@ -222,7 +222,8 @@ def _headline(job: Job) -> str:
         case "add":
             return f"{grouped(job.result.add.sum)} is the sum"
         case _:
-            return f"{text.counted(job.chunk_count, 'chunk')} done"
+            done = f"{job.progress.chunks_done:,} of " if job.progress.chunks_failed else ""
+            return f"{done}{text.counted(job.chunk_count, 'chunk')} done"
 
 
 def _handlers(job: Job) -> list[tuple[str, int]]:

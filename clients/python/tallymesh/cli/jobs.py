@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 import click
 
-from tallymesh.cli.exits import Exit
+from tallymesh.address import choose_address
+from tallymesh.cli.exits import Exit, describe, exit_code
 from tallymesh.cli.options import (
     DEFAULT_TIMEOUT,
     Settings,
@@ -18,8 +20,33 @@ from tallymesh.cli.options import (
     pass_settings,
 )
 from tallymesh.cli.output import write, write_all
+from tallymesh.errors import TallymeshError, Unreachable
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelled")
+
+
+class _Attempts:
+    """The same thing done to several jobs: what fails for one is told, and the others are done.
+
+    Attributes:
+        exit: How the command is to end: as the first failure says.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.exit = Exit.OK
+        self._address = choose_address(settings.address)
+
+    def make(self, attempt: Callable[[], object]) -> bool:
+        """Makes an attempt and tells whether it went well; a mesh that is away ends the command."""
+        try:
+            attempt()
+        except Unreachable:
+            raise
+        except TallymeshError as error:
+            click.echo(f"error: {describe(error, self._address)}", err=True)
+            self.exit = self.exit or exit_code(error)
+            return False
+        return True
 
 
 @click.group()
@@ -113,7 +140,7 @@ def watch(settings: Settings, name: str) -> Exit:
 @click.option("--no-wait", is_flag=True, help="Do not wait until its chunks have stopped.")
 @common_options
 @pass_settings
-def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> None:
+def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> Exit:
     """Cancel jobs, wait until nothing of them computes any more, and tell how long that took.
 
     \b
@@ -121,25 +148,30 @@ def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> None:
       tallymesh jobs cancel 1m80bxc6859yzg00
     """
     with settings.connect() as client:
-        handles = [client.job(name) for name in names]
-        # All of them first, so that none goes on while another one stops.
-        for handle in handles:
-            handle.cancel(wait=False)
-
         from tallymesh.cli.job_text import cancelled_text
 
-        for handle in handles:
-            if not no_wait:
-                handle.cancel(timeout=settings.timeout or DEFAULT_TIMEOUT)
+        attempts = _Attempts(settings)
+        # All of them first, so that none goes on while another one stops.
+        cancelled = [
+            handle
+            for handle in map(client.job, names)
+            if attempts.make(lambda handle=handle: handle.cancel(wait=False))  # type: ignore[misc]
+        ]
+        for handle in cancelled:
+            if not no_wait and not attempts.make(
+                lambda handle=handle: handle.cancel(timeout=settings.timeout or DEFAULT_TIMEOUT)  # type: ignore[misc]
+            ):
+                continue
             job = handle.job
             write(settings, job, lambda job=job: cancelled_text(job))  # type: ignore[misc]
+    return attempts.exit
 
 
 @jobs.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @common_options
 @pass_settings
-def replay(settings: Settings, names: tuple[str, ...]) -> None:
+def replay(settings: Settings, names: tuple[str, ...]) -> Exit:
     """Run the chunks of failed jobs again that failed or were never done.
 
     What is counted stays counted.
@@ -149,9 +181,12 @@ def replay(settings: Settings, names: tuple[str, ...]) -> None:
       tallymesh jobs replay 1m80bxc6859yzg00 && tallymesh jobs watch 1m80bxc6859yzg00
     """
     with settings.connect() as client:
-        for name in names:
-            job = client.job(name).replay()
-            write(settings, job, lambda job=job: f"{job.name} runs again, epoch {job.epoch}")  # type: ignore[misc]
+        attempts = _Attempts(settings)
+        for handle in map(client.job, names):
+            if attempts.make(handle.replay):
+                job = handle.job
+                write(settings, job, lambda job=job: f"{job.name} runs again, epoch {job.epoch}")  # type: ignore[misc]
+    return attempts.exit
 
 
 @jobs.command()
