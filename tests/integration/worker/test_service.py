@@ -56,15 +56,20 @@ async def test_a_call_that_ends_stops_its_computation(
 ) -> None:
     worker = await start_worker(slots=1)
     await eventually(lambda: len(compute_processes()) == 2)
-    before = compute_processes()
-    for _ in range(2):  # the slot's process, and the spare that takes its place
+    for replaced in (1, 2):  # the slot's process, and the one that takes its place
         await eventually(lambda: _has_room(worker))
         call = worker.service.Compute(
             ComputeRequest(work=simulate(60, busy=True, ignore_cancel=True))
         )
         assert (await call.read()).fraction > 0
         call.cancel()
-    await eventually(lambda: not any(process.is_running() for process in before), timeout=2)
+
+        async def is_replaced(count: int = replaced) -> bool:
+            told = await worker.service.Describe(DescribeRequest())
+            return bool(told.processes_replaced == count)
+
+        await eventually(is_replaced, timeout=2)
+    await eventually(lambda: len(compute_processes()) == 2)
     await eventually(lambda: _has_room(worker))
 
 
