@@ -107,14 +107,16 @@ async def test_facts_are_of_all_servers_together(cluster_url: str) -> None:
 async def test_another_kind_of_store_is_said_in_one_line(valkey_cluster: ValkeyCluster) -> None:
     with closing(ValkeyServer(port=free_port())) as server:
         server.start()
-        places = {"server": server.port, "node": valkey_cluster.nodes[0].port}
         for url, said in (
-            ("redis+cluster://127.0.0.1:{server}", "no cluster"),
-            ("redis+sentinel://127.0.0.1:{server}/tally", "no sentinel"),
-            ("redis://127.0.0.1:{node}", r"redis\+cluster://"),
+            (f"redis+cluster://127.0.0.1:{server.port}", "no cluster"),
+            (f"redis+sentinel://127.0.0.1:{server.port}/tally", "no sentinel"),
+            *(
+                (f"redis://127.0.0.1:{node.port}", r"redis\+cluster://")
+                for node in valkey_cluster.nodes
+            ),
         ):
             with pytest.raises(StoreMismatch, match=f"TALLYMESH_STORE_URL: .*{said}"):
-                await Store.open(url.format_map(places))
+                await Store.open(url)
 
 
 async def _serves(scheduler: Scheduler) -> bool:

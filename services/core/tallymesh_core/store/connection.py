@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2
 _META = "tm:meta"
 #: A script is sent after the slot that it is for so often; slots that move more often move wildly.
 _MAX_REDIRECTS = 5
-#: Seconds between looks at the store: while it serves, and while it does not.
+#: Seconds between looks at the store: while it serves, and when it does not or a call has failed.
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 0.2
 #: A store that does not answer a look by then does not serve.
@@ -80,10 +80,6 @@ class Store:
             StoreMismatch: Its layout is of another version, or its durability not the one asked.
         """
         await self._topology.look()
-        async with self._doubting():
-            keys = {await self._topology.server_of(key): key for key in self._prefixes()}
-            # One that serves nothing now, as its cluster is not whole, says so.
-            await asyncio.gather(*(server.client.exists(key) for server, key in keys.items()))
         async with self._reading(_META) as client:
             await client.hsetnx(_META, "schema", str(SCHEMA_VERSION))
             await client.hsetnx(_META, "shards", str(self._new_shards))
@@ -94,13 +90,18 @@ class Store:
                 f"this program needs {SCHEMA_VERSION}"
             )
         self.shards = int(kept or self._new_shards)
+        prefixes = [self.prefix(shard) for shard in range(self.shards)]
+        # One of each server's: a server whose cluster is not whole answers, but serves none.
+        for key in {await self._topology.server_of(key): key for key in prefixes}.values():
+            async with self._reading(key) as client:
+                await client.exists(key)
         if self._durability == "fsync":
             await self._demand_fsync()
 
     async def health(self) -> AsyncIterator[StoreUnavailable | None]:
         """Yields for ever what keeps the store from serving, or None.
 
-        It looks each second, and at once when a call has failed.
+        It looks each second, and sooner when a call has failed.
 
         Raises:
             StoreMismatch: The store is not any more as configured.
@@ -114,11 +115,10 @@ class Store:
             except StoreUnavailable as error:
                 trouble = error
             yield trouble
-            if trouble:
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
+            await asyncio.sleep(_RETRY_SECONDS)
+            if not trouble:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
+                    async with asyncio.timeout(_LOOK_SECONDS - _RETRY_SECONDS):
                         await self._doubted.wait()
 
     async def close(self) -> None:
@@ -133,9 +133,6 @@ class Store:
     def prefix(shard: int) -> str:
         """Returns the beginning of all keys of a shard; its hash tag keeps them together."""
         return f"{{tm{shard}}}:"
-
-    def _prefixes(self) -> list[str]:
-        return [self.prefix(shard) for shard in range(self.shards)]
 
     @asynccontextmanager
     async def at(self, shard: int, *, blocking: bool = False) -> AsyncIterator[Any]:
