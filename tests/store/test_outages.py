@@ -38,8 +38,9 @@ async def opened(url: str, shards: int = 1) -> AsyncIterator[Scheduler]:
 
 async def serves(store: Store) -> bool:
     try:
-        await store.look()
-    except StoreUnavailable:
+        async with asyncio.timeout(0.5):
+            await store.look()
+    except (StoreUnavailable, TimeoutError):
         return False
     return True
 
@@ -95,7 +96,7 @@ async def test_who_waits_at_a_server_that_was_replaced_waits_no_longer() -> None
             frozen = servers.primary
             frozen.pause()
             waiting = asyncio.create_task(scheduler.take("w1"))
-            await eventually(lambda: serves(scheduler.store), interval=0.2)
+            await eventually(lambda: serves(scheduler.store))
             # Long before its connection would be given up.
             with pytest.raises(StoreUnavailable):
                 await asyncio.wait_for(waiting, 0.5)
