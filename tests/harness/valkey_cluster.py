@@ -92,16 +92,21 @@ class ValkeyCluster:
 
     def node_of(self, slot: int) -> ClusterNode:
         """Returns the node that serves a slot, as a node that lives knows."""
-        witness: Any = next(node for node in self.nodes if node.alive)
-        for first, last, (_, port, *_), *_ in witness.execute("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == port)
-        raise LookupError(f"no node serves slot {slot}")
+        return self._said_by(next(node for node in self.nodes if node.alive), slot)
 
-    def begin_move(self, slot: int) -> "SlotMove":
-        """Begins to move a slot to another node, key by key."""
+    def await_agreement(self, slot: int) -> None:
+        """Returns once all nodes name the same one for a slot."""
+        eventually_sync(
+            lambda: len({self._said_by(node, slot).port for node in self.nodes}) == 1,
+            timeout=30,
+            message=f"one owner of slot {slot}",
+        )
+
+    def begin_move(self, slot: int, target: ClusterNode | None = None) -> "SlotMove":
+        """Begins to move a slot to another node (any, if none is named), key by key."""
         source = self.node_of(slot)
-        target = next(node for node in self.nodes if node is not source and node.serves)
+        if target is None:
+            target = next(node for node in self.nodes if node is not source and node.serves)
         target.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", source.name)
         source.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", target.name)
         return SlotMove(slot, source, target)
@@ -110,6 +115,13 @@ class ValkeyCluster:
         """Ends all nodes and removes their data."""
         for node in self.nodes:
             node.close()
+
+    def _said_by(self, witness: ClusterNode, slot: int) -> ClusterNode:
+        ranges: Any = witness.execute("CLUSTER", "SLOTS")
+        for first, last, (_, port, *_), *_ in ranges:
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == port)
+        raise LookupError(f"no node serves slot {slot}")
 
     def _is_whole(self) -> bool:
         return all(node.whole for node in self.nodes) and all(

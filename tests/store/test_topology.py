@@ -1,6 +1,5 @@
 """Which server is asked for what, and how that follows a store that is moved about."""
 
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 
@@ -26,14 +25,7 @@ from tests.store.jobs.conftest import Scheduler
 async def scheduler(cluster_url: str) -> AsyncIterator[Scheduler]:
     """All on one shard, so on one node of a cluster."""
 
-    async def opened() -> Store | None:
-        # The servers may not agree yet on where the test before has left the slot.
-        with contextlib.suppress(StoreUnavailable):
-            return await Store.open(cluster_url)
-        return None
-
-    store = await eventually(opened)
-    assert store is not None
+    store = await Store.open(cluster_url)
     yield Scheduler(store, JobStore(store), LeaseStore(store, transit_seconds=0))
     await store.close()
 
@@ -45,12 +37,11 @@ def begin_move(valkey_cluster: ValkeyCluster) -> Iterator[Callable[[], SlotMove]
     home = valkey_cluster.node_of(slot)
     yield lambda: valkey_cluster.begin_move(slot)
     valkey_cluster.flush()
+    valkey_cluster.await_agreement(slot)
     if valkey_cluster.node_of(slot) is not home:
-        # With an epoch of its own, the newest, the claim stands against what the others still tell.
-        home.execute("CLUSTER", "SETSLOT", slot, "NODE", home.name)
-        home.execute("CLUSTER", "BUMPEPOCH")
-        for node in valkey_cluster.nodes:
-            node.execute("CLUSTER", "SETSLOT", slot, "NODE", home.name)
+        # As an import, so that the new owner tells all others at once and overrules the old one.
+        valkey_cluster.begin_move(slot, home).finish()
+        valkey_cluster.await_agreement(slot)
 
 
 async def test_who_asks_at_the_old_place_is_sent_on_and_runs_once(
