@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tallymesh_core.domain.errors import BacklogFull, RequestIdReused
+from tallymesh_core.domain.errors import BacklogFull, NotFound, RequestIdReused
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore, Submission
@@ -97,6 +97,17 @@ async def test_batch_beyond_the_backlog_is_refused_whole(store_url: str) -> None
     await scheduler.cancel(f"default/{first[0]}")
     await submit([asked("d")])
     await store.close()
+
+
+async def test_repeat_of_an_expired_job_refuses_the_whole_batch(scheduler: Scheduler) -> None:
+    (first,) = await scheduler.jobs.submit_all([asked("r", ttl_ms=1000)])
+    await scheduler.cancel(f"default/{first.id}")
+    await scheduler.pass_time(1)
+    await scheduler.jobs.expire()
+    with pytest.raises(NotFound, match=first.id):
+        await scheduler.jobs.submit_all([asked("new"), asked("r", ttl_ms=1000)])
+    assert await accepted(scheduler) == 0
+    await scheduler.jobs.submit_all([asked("new", "another request")])
 
 
 async def test_timeouts_begin_with_the_batch(scheduler: Scheduler) -> None:

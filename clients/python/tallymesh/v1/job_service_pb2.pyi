@@ -55,8 +55,8 @@ class CreateJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID. It is remembered
-    for 24 h within its tenant and queue: the same request again gets the first job, a different
-    one ALREADY_EXISTS. Default none.
+    for 24 h within its tenant and queue: the same request again gets the first job (or
+    NOT_FOUND, once that has expired), a different one ALREADY_EXISTS. Default none.
     """
     @_builtins.property
     def job(self) -> _job_pb2.Job:

@@ -63,6 +63,7 @@ class _Submitted(IntEnum):
     REUSED = 2
     FULL = 3
     TAKEN = 4
+    GONE = 5
 
 
 class _Cancelled(IntEnum):
@@ -158,6 +159,7 @@ class JobStore:
 
         Raises:
             RequestIdReused: The id was used with another request.
+            NotFound: The request is a repeat, and the first job has expired.
             BacklogFull: The tenant has too many unfinished jobs on the queue's shard.
         """
         return (await self.submit_all([Submission(job, request_id, request_hash)]))[0]
@@ -170,6 +172,7 @@ class JobStore:
 
         Raises:
             RequestIdReused: An id was used with another request.
+            NotFound: A request is a repeat, and the first job has expired.
             BacklogFull: The tenant has too many unfinished jobs on a queue's shard.
         """
         records: list[JobRecord | None] = [None] * len(submissions)
@@ -206,6 +209,8 @@ class JobStore:
         if _Submitted.REUSED in codes:
             at = codes.index(_Submitted.REUSED)
             raise RequestIdReused(submissions[at].request_id, submissions[at].field)
+        if _Submitted.GONE in codes:
+            raise NotFound(f"jobs/{given[codes.index(_Submitted.GONE)].decode()}")
         if _Submitted.FULL in codes:
             raise self._backlog_full(tenant)
         records = []

@@ -7,8 +7,9 @@
 --          …}; the fields (queue, kernel, n, … as jobs.py names them) in turn with their values
 -- RETURNS  {when in ms, code, job id, code, job id, …}
 --          code 0 accepted, 1 accepted before under this request id (job id is that job's),
---          2 request id used with another request, 3 too many unfinished jobs, 4 the job id is taken;
---          with one of the last three nothing has been accepted
+--          2 request id used with another request, 3 too many unfinished jobs, 4 the job id is taken,
+--          5 accepted before under this request id, and gone since;
+--          with one of the last four nothing has been accepted
 local P = KEYS[1]
 --!include clock
 --!include job
@@ -33,7 +34,8 @@ for i, job in ipairs(jobs) do
   local before = job[2] ~= '' and (seen[key_of(job)] or redis.call('GET', key_of(job)))
   if before then
     local hash, first = string.match(before, '^(%S+) (%S+)$')
-    code, id = hash == job[3] and 1 or 2, first
+    local is_kept = taken[first] or redis.call('EXISTS', P .. 'job:' .. tenant .. '/' .. first) == 1
+    code, id = hash ~= job[3] and 2 or is_kept and 1 or 5, first
   elseif taken[id] or redis.call('EXISTS', P .. 'job:' .. tenant .. '/' .. id) == 1 then
     code = 4
   else
@@ -41,7 +43,7 @@ for i, job in ipairs(jobs) do
     fresh = fresh + 1
     if job[2] ~= '' then seen[key_of(job)] = job[3] .. ' ' .. id end
   end
-  is_refused = is_refused or code == 2 or code == 4
+  is_refused = is_refused or code == 2 or code == 4 or code == 5
   answer[2 * i], answer[2 * i + 1] = code, id
 end
 local unfinished = redis.call('ZCARD', P .. 'state:' .. tenant .. ':PENDING')

@@ -33,8 +33,8 @@ export type CreateJobRequest = Message<"tallymesh.v1.CreateJobRequest"> & {
 
   /**
    * Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID. It is remembered
-   * for 24 h within its tenant and queue: the same request again gets the first job, a different
-   * one ALREADY_EXISTS. Default none.
+   * for 24 h within its tenant and queue: the same request again gets the first job (or
+   * NOT_FOUND, once that has expired), a different one ALREADY_EXISTS. Default none.
    *
    * @generated from field: string request_id = 2;
    */
