@@ -24,7 +24,7 @@ up: setup ## Start a whole mesh on this machine and keep it running
 	$(BIN)/tallymesh up $(ARGS)
 
 test: setup ## Run the default tests (what needs a missing tool skips; under CI it fails)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow $(ARGS)

@@ -16,6 +16,18 @@ from tests.harness.valkey_cluster import ValkeyCluster
 _SHOWN_CHARACTERS = 8_000
 
 
+#: What computes, kills or looks at a clock, and so wants no other of its kind beside it.
+_ALONE = ("browser", "e2e", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has the tests of whole meshes run one after the other, beside the rest."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in _ALONE:
+            item.add_marker(pytest.mark.xdist_group("meshes"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
