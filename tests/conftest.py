@@ -1,5 +1,6 @@
 """Fixtures that every level of tests shares."""
 
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +19,11 @@ _SHOWN_CHARACTERS = 8_000
 
 #: What computes, kills or looks at a clock, and so wants no other of its kind beside it.
 _ALONE = ("browser", "e2e", "faults")
+
+
+def pytest_configure() -> None:
+    """Lets what the tests start hear Ctrl-C, also where they run in a shell's background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
