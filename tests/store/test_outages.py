@@ -144,3 +144,20 @@ async def test_over_tls_with_an_authority_of_ones_own(
         await Store.open(url)
     assert "certificate" in str(raised.value.__cause__)
     assert "secret" not in str(raised.value.__cause__)
+
+
+async def test_what_is_asked_for_together_runs_in_order_where_no_script_is_known(
+    store_url: str, valkey_server: ValkeyServer
+) -> None:
+    async with opened(store_url) as before:
+        await before.submit(chunk_count=2, additive=False)
+        [span] = await before.take("w1")
+    valkey_server.execute("SCRIPT", "FLUSH")
+    async with opened(store_url) as after:
+        done, last = await asyncio.gather(
+            after.commit("w1", span, sums=None, micros=(), partials=(b"one", b"two")),
+            after.lease("w1", call="another"),
+        )
+    # The last step can be leased once the results are counted.
+    assert done == (2, 0)
+    assert [(one.first, one.count) for one in last] == [(2, 1)]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,11 +164,13 @@ class Dispatcher:
         results = [_results(one) for one in request.results]
         failures = [_failure(one) for one in request.failures]
         returned = [_span(one) for one in request.returned]
-        over = [
+        over: dict[str, list[ChunkSpan]] = {}
+        for span in (
             *(one.span for one in results),
             *(one.span for one in failures),
             *returned,
-        ]
+        ):
+            over.setdefault(span.ref, []).append(span)
         steps: list[Coroutine[Any, Any, Any]] = []
         if results:
             steps.append(self._commit(worker, results, answer))
@@ -200,7 +202,7 @@ class Dispatcher:
     async def _beat(
         self,
         request: pb.SynchronizeRequest,
-        over: list[ChunkSpan],
+        over: Mapping[str, Sequence[ChunkSpan]],
         answer: pb.SynchronizeResponse,
     ) -> None:
         worker = request.worker
@@ -216,7 +218,9 @@ class Dispatcher:
             stopping={one.job for one in request.stopping},
         )
         answer.drain = heard.drain
-        answer.stop.extend(_range(span) for span in heard.stop if not _covered(span, over))
+        answer.stop.extend(
+            _range(span) for span in heard.stop if not _covered(span, over.get(span.ref, ()))
+        )
 
     async def _lease(self, request: pb.SynchronizeRequest, waiting: _Waiting) -> list[ChunkSpan]:
         if not waiting.capacity or self._closing:
@@ -311,12 +315,8 @@ def _range(span: ChunkSpan) -> pb.ChunkRange:
     )
 
 
-def _covered(span: ChunkSpan, over: list[ChunkSpan]) -> bool:
-    # What is over is told in ranges that do not overlap.
+def _covered(span: ChunkSpan, over: Sequence[ChunkSpan]) -> bool:
+    # What is over of its job is told in ranges that do not overlap.
     last = span.first + span.count
-    shared = (
-        min(last, other.first + other.count) - max(span.first, other.first)
-        for other in over
-        if other.ref == span.ref
-    )
+    shared = (min(last, other.first + other.count) - max(span.first, other.first) for other in over)
     return sum(max(0, count) for count in shared) >= span.count

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -172,8 +172,9 @@ class Foreman:
         self._pump()
         self.news()
 
-    def drop(self, stopped: list[Span]) -> None:
+    def drop(self, stops: list[Span]) -> None:
         """Stops computing chunks that are the worker's no more."""
+        stopped = _by_job(stops)
         self.has_obeyed |= _is_hit(self.spans(), stopped)
         for stopping in self._stopping.values():
             if _is_hit([stopping.chunk.span], stopped):
@@ -451,11 +452,22 @@ class Foreman:
         return job
 
 
-def _is_hit(spans: Iterable[Span], stopped: list[Span]) -> bool:
-    return any(span.is_hit(stop) for span in spans for stop in stopped)
+def _by_job(spans: list[Span]) -> Mapping[str, Sequence[Span]]:
+    found: dict[str, list[Span]] = {}
+    for span in spans:
+        found.setdefault(span.job, []).append(span)
+    return found
 
 
-def _without(spans: list[Span], stopped: list[Span]) -> list[Span]:
-    for stop in stopped:
-        spans = [part for span in spans for part in span.without(stop)]
-    return spans
+def _is_hit(spans: Iterable[Span], stopped: Mapping[str, Sequence[Span]]) -> bool:
+    return any(span.is_hit(stop) for span in spans for stop in stopped.get(span.job, ()))
+
+
+def _without(spans: list[Span], stopped: Mapping[str, Sequence[Span]]) -> list[Span]:
+    left = []
+    for span in spans:
+        parts = [span]
+        for stop in stopped.get(span.job, ()):
+            parts = [rest for part in parts for rest in part.without(stop)]
+        left += parts
+    return left

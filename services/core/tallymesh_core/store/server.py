@@ -51,6 +51,8 @@ class Server:
         # One connection: the server runs one script at a time anyway, and what is asked for while
         # others are under way goes together in the next send.
         self._scripts: Any = _client(address, place, _TIMEOUT_SECONDS)
+        #: What it was taught, unless it has forgotten that.
+        self._taught: set[Script] = set()
         self._due: list[_Run] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -95,10 +97,15 @@ class Server:
         try:
             async with translated():
                 pipe = self._scripts.pipeline(transaction=False)
+                # Before all others: one that is refused, and run once it is known, runs after them.
+                new = {run.script for run in runs} - self._taught
+                for script in new:
+                    pipe.script_load(script.source)
                 for run in runs:
                     pipe.evalsha(run.script.sha, 1, *run.arguments)
                 answers = await pipe.execute(raise_on_error=False)
-                for run, answer in zip(runs, answers, strict=True):
+                self._taught |= new
+                for run, answer in zip(runs, answers[len(new) :], strict=True):
                     unknown = isinstance(answer, exceptions.NoScriptError)
                     run.settle(await self._teach(run) if unknown else answer)
         except Exception as error:
@@ -106,7 +113,8 @@ class Server:
                 run.settle(error)
 
     async def _teach(self, run: "_Run") -> Any:
-        """Runs a script that the server does not know yet; what goes wrong is its own answer."""
+        """Runs a script that the server has forgotten; what goes wrong is its own answer."""
+        self._taught.clear()
         try:
             return await self._scripts.eval(run.script.source, 1, *run.arguments)
         except Exception as error:

@@ -14,9 +14,9 @@ end
 -- Tells everybody who tails the shard what was noted, and returns what it is given: the last thing that
 -- a transition does.
 local function tell(answer)
-  for first = 1, #news, 500 do
+  for first = 1, #news, 100 do
     redis.call('XADD', P .. 'events', 'MAXLEN', '~', '8192', '*', 'news',
-      table.concat(news, '\n', first, math.min(first + 499, #news)))
+      table.concat(news, '\n', first, math.min(first + 99, #news)))
   end
   return answer
 end
