@@ -146,7 +146,7 @@ async def test_over_tls_with_an_authority_of_ones_own(
     assert "secret" not in str(raised.value.__cause__)
 
 
-async def test_what_is_asked_for_together_runs_in_order_where_no_script_is_known(
+async def test_what_is_asked_for_together_runs_in_order_where_some_scripts_are_known(
     store_url: str, valkey_server: ValkeyServer
 ) -> None:
     async with opened(store_url) as before:
@@ -154,6 +154,7 @@ async def test_what_is_asked_for_together_runs_in_order_where_no_script_is_known
         [span] = await before.take("w1")
     valkey_server.execute("SCRIPT", "FLUSH")
     async with opened(store_url) as after:
+        assert await after.lease("w1", call="early") == []
         done, last = await asyncio.gather(
             after.commit("w1", span, sums=None, micros=(), partials=(b"one", b"two")),
             after.lease("w1", call="another"),
