@@ -74,14 +74,20 @@ for _, id in ipairs(redis.call('HKEYS', calls)) do
 end
 
 -- A lease that the worker does not know of: the answer that gave it was lost.
-local woken = {}
+local unsaid, woken = {}, {}
 for member in pairs(mine) do
   if not said[member] then
     local ref, index = string.match(member, '^(%S+) (%d+)$')
-    local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
-    local call, leased = string.match(lease or '', '^%S+ (%S+) %d+ (%d+)$')
+    unsaid[ref] = unsaid[ref] or {}
+    table.insert(unsaid[ref], index)
+  end
+end
+for ref, indices in pairs(unsaid) do
+  local leases = get_many(P .. 'leases:' .. ref, indices)
+  for i, index in ipairs(indices) do
+    local call, leased = string.match(leases[i] or '', '^%S+ (%S+) %d+ (%d+)$')
     if not call then
-      redis.call('SREM', held, member)
+      redis.call('SREM', held, ref .. ' ' .. index)
     elseif not open[call] and (ARGV[5] == '1' or ms - leased >= tonumber(ARGV[10])) then
       end_lease(ref, index, uid)
       redis.call('ZADD', P .. 'again:' .. ref, index, index)
