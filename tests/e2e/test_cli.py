@@ -73,7 +73,10 @@ def test_an_abacus(cli: CommandLine) -> None:
         assert watch.stdout.readline() == "1099511627775.5\n"
         watch.send_signal(signal.SIGINT)
         assert watch.wait(timeout=10) == 0
-    assert cli.output("abacus", "reset", name) == "1099511627775.5\n"
+    etag = json.loads(cli.output("abacus", "get", name, "-o", "json"))["etag"]
+    assert "has changed" in cli.fail("abacus", "add", name, "1", "--expected-etag", "1-1", code=1)
+    sold = cli.output("abacus", "reset", name, "--expected-etag", etag)
+    assert sold == "1099511627775.5\n"
     assert cli.output("abacus", "get", name) == "0\n"
 
 

@@ -45,29 +45,48 @@ class Abacus:
         return Decimal(self.read().value)
 
     def read(self) -> Sum:
-        """Returns the sum with what is known of it: how many adds, when, who answered."""
+        """Returns the sum with what is known of it: its etag, how many adds, when, who answered."""
         return self._caller.unary(self._stub.GetSum, GetSumRequest(name=self.name))
 
-    def add(self, amount: int | Decimal | str, *, request_id: str | None = None) -> Decimal:
+    def add(
+        self,
+        amount: int | Decimal | str,
+        *,
+        request_id: str | None = None,
+        expected_etag: str = "",
+    ) -> Decimal:
         """Adds a number, a negative one subtracts, and returns the sum just after.
 
         Args:
             amount: Any int or Decimal, or a str such as "10_000", "1e10" or "2**40".
             request_id: Makes it safe to add again what may have been added already: under one id
                 it counts once. Default a new one, which covers the retries of this call.
+            expected_etag: The etag of the sum that this is meant for, as read() tells it. If the
+                sum has changed since, nothing is added.
 
         Raises:
+            EtagMismatch: The sum has changed; read it again.
             TypeError: The amount is a float.
             InvalidField: The amount is no number, or longer than 4,096 digits.
             RequestIdReused: The id was used before to add something else.
         """
-        return Decimal(self.post(amount, request_id=request_id).sum.value)
+        return Decimal(
+            self.post(amount, request_id=request_id, expected_etag=expected_etag).sum.value
+        )
 
     def post(
-        self, amount: int | Decimal | str, *, request_id: str | None = None
+        self,
+        amount: int | Decimal | str,
+        *,
+        request_id: str | None = None,
+        expected_etag: str = "",
     ) -> AddNumberResponse:
         """As add(), with the mesh's whole answer."""
-        request = AddNumberRequest(name=self.name, request_id=request_id or new_request_id())
+        request = AddNumberRequest(
+            name=self.name,
+            request_id=request_id or new_request_id(),
+            expected_etag=expected_etag,
+        )
         if isinstance(amount, int) and -(2**63) <= amount < 2**63:
             request.number = amount
         else:
@@ -78,17 +97,26 @@ class Abacus:
                 raise InvalidField.of("decimal", amount, bound) from error
         return self._caller.unary(self._stub.AddNumber, request)
 
-    def reset(self, *, request_id: str | None = None) -> Decimal:
+    def reset(self, *, request_id: str | None = None, expected_etag: str = "") -> Decimal:
         """Sets the sum to 0 and returns what it was just before.
 
         Args:
             request_id: As of add().
-        """
-        return Decimal(self.clear(request_id=request_id).previous.value)
+            expected_etag: As of add().
 
-    def clear(self, *, request_id: str | None = None) -> ResetSumResponse:
+        Raises:
+            EtagMismatch: The sum has changed; read it again.
+        """
+        cleared = self.clear(request_id=request_id, expected_etag=expected_etag)
+        return Decimal(cleared.previous.value)
+
+    def clear(self, *, request_id: str | None = None, expected_etag: str = "") -> ResetSumResponse:
         """As reset(), with the mesh's whole answer."""
-        request = ResetSumRequest(name=self.name, request_id=request_id or new_request_id())
+        request = ResetSumRequest(
+            name=self.name,
+            request_id=request_id or new_request_id(),
+            expected_etag=expected_etag,
+        )
         return self._caller.unary(self._stub.ResetSum, request)
 
     def watch(self, *, timeout: float | None = None, on_cut: OnCut | None = None) -> Iterator[Sum]:

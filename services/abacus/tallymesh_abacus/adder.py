@@ -33,6 +33,7 @@ class Adder:
 
         Raises:
             RequestIdReused: Its id stands for another request.
+            EtagMismatch: The sum has another etag than expected.
             StoreUnavailable: The store gave no answer; with a `once` it is safe to ask again.
         """
         shard = self._abaci.shard_of(add.abacus)

@@ -16,6 +16,7 @@ from tallymesh_core.store.abaci import Abaci, Abacus, Add, Memory, Once, Sum
 
 _NAME = re.compile(r"abaci/([a-z][a-z0-9-]{0,62})")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_ETAG = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _JOB = re.compile(r"jobs/[a-z0-9]{4,64}")
 
 
@@ -53,7 +54,12 @@ class AbacusService(AbacusServiceServicer):
     ) -> pb.AddNumberResponse:
         """Adds a number."""
         abacus = _abacus(request.name)
-        add = Add(abacus, _amount(request), _once(request.request_id, request.job))
+        add = Add(
+            abacus,
+            _amount(request),
+            _once(request.request_id, request.job),
+            _etag(request.expected_etag),
+        )
         added = await self._desk.adder.add(add)
         return pb.AddNumberResponse(
             added=format_decimal(add.amount),
@@ -69,7 +75,9 @@ class AbacusService(AbacusServiceServicer):
     async def ResetSum(self, request: pb.ResetSumRequest, context: object) -> pb.ResetSumResponse:
         """Sets the sum to 0."""
         abacus = _abacus(request.name)
-        reset = await self._desk.abaci.reset(abacus, _once(request.request_id))
+        reset = await self._desk.abaci.reset(
+            abacus, _once(request.request_id), _etag(request.expected_etag)
+        )
         return pb.ResetSumResponse(
             previous=self._told(abacus, reset.previous),
             sum=self._told(abacus, reset.sum),
@@ -97,6 +105,7 @@ class AbacusService(AbacusServiceServicer):
             add_count=state.add_count,
             version=state.version,
             answered_by=self._node,
+            etag=state.etag,
         )
         if state.update_ms:
             told.update_time.FromMilliseconds(state.update_ms)
@@ -119,6 +128,12 @@ def _amount(request: pb.AddNumberRequest) -> Exact:
             return parse_decimal(request.decimal, "decimal")
         case _:
             raise InvalidField("amount", "", "given, by the field `number` or `decimal`")
+
+
+def _etag(given: str) -> str:
+    if given and not _ETAG.fullmatch(given):
+        raise InvalidField("expected_etag", given, "the etag of a sum, or empty")
+    return given
 
 
 def _once(request_id: str, job: str = "") -> Once | None:

@@ -45,6 +45,8 @@ BAD_FIELDS: list[tuple[str, Request]] = [
         pb.AddNumberRequest(name=VISITORS, number=1, request_id="a", job="jobs/abcd"),
     ),
     ("job", pb.AddNumberRequest(name=VISITORS, number=1, job="abcd")),
+    ("expected_etag", pb.AddNumberRequest(name=VISITORS, number=1, expected_etag="7")),
+    ("expected_etag", pb.ResetSumRequest(name=VISITORS, expected_etag='W/"1-1"')),
     ("name", pb.GetSumRequest(name="abaci/é")),
     ("name", pb.ResetSumRequest(name="a")),
     ("request_id", pb.ResetSumRequest(name=VISITORS, request_id="\x7f")),
@@ -73,6 +75,25 @@ async def test_add_get_reset(node: Node) -> None:
     assert (reset.sum.value, reset.sum.number, reset.sum.add_count) == ("0", 0, 0)
     assert reset.sum.HasField("number")
     assert reset.sum.version == 3
+
+
+async def test_etag_is_that_of_any_answer_of_any_node(
+    start_node: StartNode, store_url: str
+) -> None:
+    one, two = await start_node(store_url, "abacus-1"), await start_node(store_url, "abacus-2")
+    added = await one.stub.AddNumber(pb.AddNumberRequest(name=VISITORS, number=1))
+    etag = (await two.stub.GetSum(pb.GetSumRequest(name=VISITORS))).etag
+    assert etag == added.sum.etag != ""
+    expecting = pb.AddNumberRequest(name=VISITORS, number=1, expected_etag=etag)
+    current = (await two.stub.AddNumber(expecting)).sum.etag
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await one.stub.AddNumber(expecting)
+    assert caught.value.code() == grpc.StatusCode.ABORTED
+    info = error_info(caught.value)
+    assert (info.reason, info.metadata["current"]) == ("ETAG_MISMATCH", current)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await one.stub.ResetSum(pb.ResetSumRequest(name=VISITORS, expected_etag=etag))
+    assert caught.value.code() == grpc.StatusCode.ABORTED
 
 
 async def test_one_never_used_is_zero(node: Node) -> None:

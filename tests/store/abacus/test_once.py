@@ -17,7 +17,7 @@ HOUR_MS = 3_600_000
 async def add(abaci: Abaci, amount: int, once: Once | None) -> Added:
     shard = abaci.shard_of(VISITORS)
     [answer] = await abaci.add(shard, [Add(VISITORS, Exact(amount), once)])
-    if isinstance(answer, RequestIdReused):
+    if not isinstance(answer, Added):
         raise answer
     return answer
 

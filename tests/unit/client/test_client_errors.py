@@ -24,7 +24,7 @@ BOUND = "in 0 to 100"
         (domain.RequestIdReused("r"), errors.RequestIdReused, "ALREADY_EXISTS"),
         (domain.JobEnded("jobs/x", "FAILED"), errors.JobEnded, "FAILED_PRECONDITION"),
         (domain.BacklogFull("full", retry_after=2.5), errors.BacklogFull, "RESOURCE_EXHAUSTED"),
-        (domain.EtagMismatch("stale"), errors.EtagMismatch, "ABORTED"),
+        (domain.EtagMismatch("abaci/a", "1-1", "2-2"), errors.EtagMismatch, "ABORTED"),
         (domain.ChunkFailed("no"), errors.Aborted, "ABORTED"),
         (InternalError("c0ffee"), errors.InternalError, "INTERNAL"),
     ],

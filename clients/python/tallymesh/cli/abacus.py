@@ -38,16 +38,28 @@ def abacus(context: click.Context) -> object:
         return service.invoke(inner)
 
 
+_expecting = click.option(
+    "--expected-etag",
+    default="",
+    help="Do it only while the sum has this etag (`get -o json` tells it).",
+)
+
+
 @abacus.command(cls=TakesNumbers)
 @click.argument("name")
 @click.argument("amount", type=number)
 @click.option("--request-id", help="Under one id an amount counts once; default a new one.")
+@_expecting
 @common_options
 @pass_settings
-def add(settings: Settings, name: str, amount: str, request_id: str | None) -> None:
+def add(
+    settings: Settings, name: str, amount: str, request_id: str | None, expected_etag: str
+) -> None:
     """Add AMOUNT, which may be negative, and print the sum just after."""
     with settings.connect() as client:
-        answer = client.abacus(name).post(amount, request_id=request_id)
+        answer = client.abacus(name).post(
+            amount, request_id=request_id, expected_etag=expected_etag
+        )
     write(settings, answer, lambda: answer.sum.value)
     if answer.repeated:
         click.echo("this request was counted before; the answer is the first one", err=True)
@@ -90,10 +102,11 @@ def watch(settings: Settings, name: str) -> Exit:
 @abacus.command()
 @click.argument("name")
 @click.option("--request-id", help="Under one id a reset is done once; default a new one.")
+@_expecting
 @common_options
 @pass_settings
-def reset(settings: Settings, name: str, request_id: str | None) -> None:
+def reset(settings: Settings, name: str, request_id: str | None, expected_etag: str) -> None:
     """Set the sum to 0 and print what it was."""
     with settings.connect() as client:
-        answer = client.abacus(name).clear(request_id=request_id)
+        answer = client.abacus(name).clear(request_id=request_id, expected_etag=expected_etag)
     write(settings, answer, lambda: answer.previous.value)

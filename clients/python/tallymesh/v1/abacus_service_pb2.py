@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/abacus_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x03Sum\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tadd_count\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61nswered_by\x18\x07 \x01(\tB\t\n\x07_number\"v\n\x10\x41\x64\x64NumberRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0b\n\x03job\x18\x05 \x01(\tB\x08\n\x06\x61mount\"T\n\x11\x41\x64\x64NumberResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\t\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"#\n\rGetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"9\n\x0fResetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"i\n\x10ResetSumResponse\x12#\n\x08previous\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"%\n\x0fWatchSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa8\x03\n\rAbacusService\x12o\n\tAddNumber\x12\x1e.tallymesh.v1.AddNumberRequest\x1a\x1f.tallymesh.v1.AddNumberResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/{name=abaci/*}:add:\x01*\x12T\n\x06GetSum\x12\x1b.tallymesh.v1.GetSumRequest\x1a\x11.tallymesh.v1.Sum\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=abaci/*}\x12n\n\x08ResetSum\x12\x1d.tallymesh.v1.ResetSumRequest\x1a\x1e.tallymesh.v1.ResetSumResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=abaci/*}:reset:\x01*\x12`\n\x08WatchSum\x12\x1d.tallymesh.v1.WatchSumRequest\x1a\x11.tallymesh.v1.Sum\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=abaci/*}:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/abacus_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x03Sum\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tadd_count\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61nswered_by\x18\x07 \x01(\t\x12\x0c\n\x04\x65tag\x18\x08 \x01(\tB\t\n\x07_number\"\x8d\x01\n\x10\x41\x64\x64NumberRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0b\n\x03job\x18\x05 \x01(\t\x12\x15\n\rexpected_etag\x18\x06 \x01(\tB\x08\n\x06\x61mount\"T\n\x11\x41\x64\x64NumberResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\t\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"#\n\rGetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x0fResetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rexpected_etag\x18\x03 \x01(\t\"i\n\x10ResetSumResponse\x12#\n\x08previous\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"%\n\x0fWatchSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa8\x03\n\rAbacusService\x12o\n\tAddNumber\x12\x1e.tallymesh.v1.AddNumberRequest\x1a\x1f.tallymesh.v1.AddNumberResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/{name=abaci/*}:add:\x01*\x12T\n\x06GetSum\x12\x1b.tallymesh.v1.GetSumRequest\x1a\x11.tallymesh.v1.Sum\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=abaci/*}\x12n\n\x08ResetSum\x12\x1d.tallymesh.v1.ResetSumRequest\x1a\x1e.tallymesh.v1.ResetSumResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=abaci/*}:reset:\x01*\x12`\n\x08WatchSum\x12\x1d.tallymesh.v1.WatchSumRequest\x1a\x11.tallymesh.v1.Sum\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=abaci/*}:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,19 +51,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABACUSSERVICE'].methods_by_name['WatchSum']._loaded_options = None
   _globals['_ABACUSSERVICE'].methods_by_name['WatchSum']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/{name=abaci/*}:watch'
   _globals['_SUM']._serialized_start=148
-  _globals['_SUM']._serialized_end=320
-  _globals['_ADDNUMBERREQUEST']._serialized_start=322
-  _globals['_ADDNUMBERREQUEST']._serialized_end=440
-  _globals['_ADDNUMBERRESPONSE']._serialized_start=442
-  _globals['_ADDNUMBERRESPONSE']._serialized_end=526
-  _globals['_GETSUMREQUEST']._serialized_start=528
-  _globals['_GETSUMREQUEST']._serialized_end=563
-  _globals['_RESETSUMREQUEST']._serialized_start=565
-  _globals['_RESETSUMREQUEST']._serialized_end=622
-  _globals['_RESETSUMRESPONSE']._serialized_start=624
-  _globals['_RESETSUMRESPONSE']._serialized_end=729
-  _globals['_WATCHSUMREQUEST']._serialized_start=731
-  _globals['_WATCHSUMREQUEST']._serialized_end=768
-  _globals['_ABACUSSERVICE']._serialized_start=771
-  _globals['_ABACUSSERVICE']._serialized_end=1195
+  _globals['_SUM']._serialized_end=334
+  _globals['_ADDNUMBERREQUEST']._serialized_start=337
+  _globals['_ADDNUMBERREQUEST']._serialized_end=478
+  _globals['_ADDNUMBERRESPONSE']._serialized_start=480
+  _globals['_ADDNUMBERRESPONSE']._serialized_end=564
+  _globals['_GETSUMREQUEST']._serialized_start=566
+  _globals['_GETSUMREQUEST']._serialized_end=601
+  _globals['_RESETSUMREQUEST']._serialized_start=603
+  _globals['_RESETSUMREQUEST']._serialized_end=683
+  _globals['_RESETSUMRESPONSE']._serialized_start=685
+  _globals['_RESETSUMRESPONSE']._serialized_end=790
+  _globals['_WATCHSUMREQUEST']._serialized_start=792
+  _globals['_WATCHSUMREQUEST']._serialized_end=829
+  _globals['_ABACUSSERVICE']._serialized_start=832
+  _globals['_ABACUSSERVICE']._serialized_end=1256
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Sum(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`abaci/{abacus}`: 1 to 63 characters of [a-z0-9-], starting with a letter."""
     value: _builtins.str
@@ -44,6 +45,8 @@ class Sum(_message.Message):
     """Grows with every change."""
     answered_by: _builtins.str
     """The abacus node that answered."""
+    etag: _builtins.str
+    """Stands for this state of the abacus, and for no other. Opaque."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed; unset for one never used."""
@@ -58,10 +61,11 @@ class Sum(_message.Message):
         version: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         answered_by: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "number", b"number", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "add_count", b"add_count", "answered_by", b"answered_by", "name", b"name", "number", b"number", "update_time", b"update_time", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "add_count", b"add_count", "answered_by", b"answered_by", "etag", b"etag", "name", b"name", "number", b"number", "update_time", b"update_time", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__number: _TypeAlias = _typing.Literal["number"]  # noqa: Y015
     _WhichOneofArgType__number: _TypeAlias = _typing.Literal["_number", b"_number"]  # noqa: Y015
@@ -80,6 +84,7 @@ class AddNumberRequest(_message.Message):
     DECIMAL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    EXPECTED_ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`abaci/{abacus}`."""
     number: _builtins.int
@@ -97,6 +102,10 @@ class AddNumberRequest(_message.Message):
     """Set by a gateway that enters a job's total: `jobs/{job}`. Stands for a request_id that is
     remembered for 7 days, so that a job's total counts once.
     """
+    expected_etag: _builtins.str
+    """The etag of the sum that this is meant for: if it has changed since, nothing is added, and the
+    answer is ABORTED. A repeat of a request that was done gets its first answer. Default any.
+    """
     def __init__(
         self,
         *,
@@ -105,10 +114,11 @@ class AddNumberRequest(_message.Message):
         decimal: _builtins.str = ...,
         request_id: _builtins.str = ...,
         job: _builtins.str = ...,
+        expected_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "decimal", b"decimal", "number", b"number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "decimal", b"decimal", "job", b"job", "name", b"name", "number", b"number", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "decimal", b"decimal", "expected_etag", b"expected_etag", "job", b"job", "name", b"name", "number", b"number", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_amount: _TypeAlias = _typing.Literal["number", "decimal"]  # noqa: Y015
     _WhichOneofArgType_amount: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
@@ -178,19 +188,23 @@ class ResetSumRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`abaci/{abacus}`."""
     request_id: _builtins.str
     """As AddNumberRequest.request_id."""
+    expected_etag: _builtins.str
+    """As AddNumberRequest.expected_etag."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        expected_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_etag", b"expected_etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

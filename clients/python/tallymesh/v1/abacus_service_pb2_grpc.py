@@ -69,7 +69,7 @@ class AbacusServiceServicer(object):
         """Adds a number; a negative one subtracts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-        retry). Safe to retry with a request_id.
+        retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,8 +87,8 @@ class AbacusServiceServicer(object):
     def ResetSum(self, request, context):
         """Sets the sum to 0 and returns what it was.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED). Safe to retry with a
-        request_id.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
+        (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

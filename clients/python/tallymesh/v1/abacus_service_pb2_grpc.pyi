@@ -40,7 +40,7 @@ class AbacusServiceStub:
     """Adds a number; a negative one subtracts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-    retry). Safe to retry with a request_id.
+    retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
     """
     GetSum: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]
     """Returns the sum; 0 for an abacus never used.
@@ -50,8 +50,8 @@ class AbacusServiceStub:
     ResetSum: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.ResetSumRequest, _abacus_service_pb2.ResetSumResponse]
     """Sets the sum to 0 and returns what it was.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED). Safe to retry with a
-    request_id.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
+    (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
     """
     WatchSum: _grpc.UnaryStreamMultiCallable[_abacus_service_pb2.WatchSumRequest, _abacus_service_pb2.Sum]
     """Streams the sum: as it is, then whenever it changes (the first change at once, the rest at most
@@ -72,7 +72,7 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
     """Adds a number; a negative one subtracts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-    retry). Safe to retry with a request_id.
+    retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
     """
     GetSum: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]  # type: ignore[assignment]
     """Returns the sum; 0 for an abacus never used.
@@ -82,8 +82,8 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
     ResetSum: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.ResetSumRequest, _abacus_service_pb2.ResetSumResponse]  # type: ignore[assignment]
     """Sets the sum to 0 and returns what it was.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED). Safe to retry with a
-    request_id.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
+    (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
     """
     WatchSum: _aio.UnaryStreamMultiCallable[_abacus_service_pb2.WatchSumRequest, _abacus_service_pb2.Sum]  # type: ignore[assignment]
     """Streams the sum: as it is, then whenever it changes (the first change at once, the rest at most
@@ -107,7 +107,7 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds a number; a negative one subtracts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-        retry). Safe to retry with a request_id.
+        retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
         """
 
     @_abc_1.abstractmethod
@@ -129,8 +129,8 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abacus_service_pb2.ResetSumResponse, _abc.Awaitable[_abacus_service_pb2.ResetSumResponse]]:
         """Sets the sum to 0 and returns what it was.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED). Safe to retry with a
-        request_id.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
+        (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
         """
 
     @_abc_1.abstractmethod

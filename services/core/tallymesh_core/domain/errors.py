@@ -190,6 +190,12 @@ class EtagMismatch(DomainError):
     reason = "ETAG_MISMATCH"
     code = Code.ABORTED
 
+    def __init__(self, name: str, given: str, current: str) -> None:
+        super().__init__(
+            f"expected_etag: {name} has changed since {given!r}, to {current!r}",
+            metadata={"field": "expected_etag", "value": given, "current": current},
+        )
+
 
 class ChunkFailed(DomainError):
     """The kernel raised an error."""

@@ -8,7 +8,7 @@ from enum import Enum, IntEnum
 from typing import NamedTuple, Self
 
 from tallymesh_core.domain.decimals import Exact, format_decimal
-from tallymesh_core.domain.errors import RequestIdReused
+from tallymesh_core.domain.errors import EtagMismatch, RequestIdReused
 from tallymesh_core.store import rods
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
@@ -34,6 +34,7 @@ class _Code(IntEnum):
     DONE = 0
     REPEATED = 1
     REUSED = 2
+    CHANGED = 3
 
 
 class Memory(Enum):
@@ -70,11 +71,19 @@ class Abacus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """An add to be made."""
+    """An add to be made.
+
+    Attributes:
+        abacus: To which.
+        amount: What is added.
+        once: Makes it count once.
+        expected_etag: If given, the add is made only to a sum of this etag.
+    """
 
     abacus: Abacus
     amount: Exact
     once: Once | None = None
+    expected_etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,11 @@ class Sum:
     add_count: int
     version: int
     update_ms: int
+
+    @property
+    def etag(self) -> str:
+        """Stands for this state; the time tells it from one of a store that lost its latest."""
+        return f"{self.version}-{self.update_ms}"
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
@@ -141,7 +155,9 @@ class Abaci:
         """Returns the shard on which an abacus lives."""
         return self._store.shard_of(*abacus)
 
-    async def add(self, shard: int, adds: Sequence[Add]) -> list[Added | RequestIdReused]:
+    async def add(
+        self, shard: int, adds: Sequence[Add]
+    ) -> list[Added | RequestIdReused | EtagMismatch]:
         """Makes adds in one step of the store, one after the other.
 
         Args:
@@ -149,7 +165,8 @@ class Abaci:
             adds: The adds. Each stands for itself: a refused one leaves the others be.
 
         Returns:
-            The answer to each, in their order: an error if its id stands for another request.
+            The answer to each, in their order: an error if its id stands for another request, or
+            the abacus has another etag than expected.
 
         Raises:
             StoreUnavailable: The store gave no answer. The adds may have been made or not: those
@@ -158,15 +175,14 @@ class Abaci:
         arguments: list[str | int] = [self._limb_limit]
         for add in adds:
             limbs = rods.split(add.amount)
-            arguments += _identity(add.abacus, add.once, f"add {format_decimal(add.amount)}")
-            arguments.append(len(limbs))
+            request = f"add {format_decimal(add.amount)} {add.expected_etag}"
+            arguments += _identity(add.abacus, add.once, request)
+            arguments += (add.expected_etag, len(limbs))
             for limb in limbs.items():
                 arguments += limb
         answers = await self._store.run(_ADD, shard, *arguments)
         return [
-            RequestIdReused(add.once.id)
-            if add.once and code == _Code.REUSED
-            else Added(Sum.from_record(record), code == _Code.REPEATED)
+            _added(add, _Code(code), record)
             for add, code, record in zip(adds, answers[::2], answers[1::2], strict=True)
         ]
 
@@ -181,18 +197,31 @@ class Abaci:
             key = f"{self._store.prefix(shard)}abacus:{abacus.path}"
             return Sum.from_fields(await client.hgetall(key))
 
-    async def reset(self, abacus: Abacus, once: Once | None = None) -> Reset:
+    async def reset(
+        self, abacus: Abacus, once: Once | None = None, expected_etag: str = ""
+    ) -> Reset:
         """Sets an abacus to 0.
 
+        Args:
+            abacus: Which.
+            once: Makes it be done once.
+            expected_etag: If given, it is done only to a sum of this etag.
+
         Raises:
+            EtagMismatch: The sum has another etag.
             RequestIdReused: The id of `once` stands for another request.
             StoreUnavailable: The store gave no answer; with a `once` it is safe to ask again.
         """
         code, before, after = await self._store.run(
-            _RESET, self.shard_of(abacus), *_identity(abacus, once, "reset")
+            _RESET,
+            self.shard_of(abacus),
+            *_identity(abacus, once, f"reset {expected_etag}"),
+            expected_etag,
         )
         if once and code == _Code.REUSED:
             raise RequestIdReused(once.id)
+        if code == _Code.CHANGED:
+            raise _mismatch(abacus, expected_etag, before)
         return Reset(Sum.from_record(before), Sum.from_record(after), code == _Code.REPEATED)
 
     async def last_change(self, shard: int) -> str:
@@ -238,6 +267,18 @@ class Abaci:
 
     def _events(self, shard: int) -> str:
         return f"{self._store.prefix(shard)}abacus-events"
+
+
+def _added(add: Add, code: _Code, record: bytes) -> Added | RequestIdReused | EtagMismatch:
+    if add.once and code is _Code.REUSED:
+        return RequestIdReused(add.once.id)
+    if code is _Code.CHANGED:
+        return _mismatch(add.abacus, add.expected_etag, record)
+    return Added(Sum.from_record(record), code is _Code.REPEATED)
+
+
+def _mismatch(abacus: Abacus, expected: str, record: bytes) -> EtagMismatch:
+    return EtagMismatch(f"abaci/{abacus.name}", expected, Sum.from_record(record).etag)
 
 
 def _identity(abacus: Abacus, once: Once | None, request: str) -> list[str | int]:

@@ -6,17 +6,18 @@
 -- KEYS[1]  prefix of the shard
 -- ARGV[1]  limit of a limb: at least 10^9
 -- ARGV[2…] for each add: abacus, memory, window in ms, id ("" for none), fingerprint of the request,
---          number of limbs, and for each limb its index and its value within ±(10^9 - 1)
+--          etag that the abacus is to have ("" for any), number of limbs, and for each limb its index and its value within ±(10^9 - 1)
 -- RETURNS  for each add, two values: code, state
 --          0 added                      the abacus just after
 --          1 repeated: counted before   the abacus just after it was counted
 --          2 the id stands for another request; nothing done   ""
+--          3 the abacus has another etag; nothing done         the abacus as it is
 local P = KEYS[1]
 --!include clock
 --!include abacus_memory
 --!include abacus_state
 
-local ADDED, REPEATED, REUSED = 0, 1, 2
+local ADDED, REPEATED, REUSED, CHANGED = 0, 1, 2, 3
 local BASE = 1e9
 local limit = tonumber(ARGV[1])
 local time = now()
@@ -36,14 +37,16 @@ end
 
 local answers, changed, at = {}, {}, 2
 while ARGV[at] do
-  local abacus, memory, window, id, fingerprint, limbs = unpack(ARGV, at, at + 5)
-  local first = at + 6
+  local abacus, memory, window, id, fingerprint, expected, limbs = unpack(ARGV, at, at + 6)
+  local first = at + 7
   at = first + 2 * limbs
   window = tonumber(window)
 
   local code, after = ADDED, ''
   local record = id ~= '' and recall(abacus, memory, window, id, time)
-  if not record then
+  if not record and expected ~= '' and expected ~= etag(abacus) then
+    code, after = CHANGED, state(abacus)
+  elseif not record then
     local key = abacus_key(abacus)
     for limb = first, at - 1, 2 do
       turn(key, tonumber(ARGV[limb]), tonumber(ARGV[limb + 1]))

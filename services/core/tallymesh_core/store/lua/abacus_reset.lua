@@ -1,18 +1,20 @@
 -- Sets an abacus to 0. Its version goes on, and what its ids stand for stays remembered.
 --
 -- KEYS[1]  prefix of the shard
--- ARGV     abacus, memory, window in ms, id ("" for none), fingerprint of the request
+-- ARGV     abacus, memory, window in ms, id ("" for none), fingerprint of the request,
+--          etag that the abacus is to have ("" for any)
 -- RETURNS  code, state before, state after
 --          0 reset
 --          1 repeated: done before; the states are those of then
 --          2 the id stands for another request; nothing done, the states are ""
+--          3 the abacus has another etag; nothing done, both states are as it is
 local P = KEYS[1]
 --!include clock
 --!include abacus_memory
 --!include abacus_state
 
-local RESET, REPEATED, REUSED = 0, 1, 2
-local abacus, memory, window, id, fingerprint = unpack(ARGV)
+local RESET, REPEATED, REUSED, CHANGED = 0, 1, 2, 3
+local abacus, memory, window, id, fingerprint, expected = unpack(ARGV)
 window = tonumber(window)
 local time = now()
 
@@ -25,6 +27,7 @@ end
 
 local key = abacus_key(abacus)
 local before = state(abacus)
+if expected ~= '' and expected ~= etag(abacus) then return { CHANGED, before, before } end
 local version = redis.call('HINCRBY', key, 'v', 1)
 redis.call('DEL', key)
 redis.call('HSET', key, 'v', string.format('%d', version), 'n', 0, 't', string.format('%d', time))

@@ -10,6 +10,12 @@ local function state(abacus)
   return table.concat(redis.call('HGETALL', abacus_key(abacus)), ' ')
 end
 
+-- Returns what stands for the state as it is now, as abaci.py makes it of a sum.
+local function etag(abacus)
+  local facts = redis.call('HMGET', abacus_key(abacus), 'v', 't')
+  return (facts[1] or '0') .. '-' .. (facts[2] or '0')
+end
+
 -- Tells the watchers. The event is only a signal: they read the sum themselves.
 local function announce(abacus)
   redis.call('XADD', P .. 'abacus-events', 'MAXLEN', '~', 10000, '*', 'abacus', abacus)

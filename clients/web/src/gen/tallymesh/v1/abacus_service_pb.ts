@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/abacus_service.proto.
  */
 export const file_tallymesh_v1_abacus_service: GenFile = /*@__PURE__*/
-  fileDesc("CiF0YWxseW1lc2gvdjEvYWJhY3VzX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSKsAQoDU3VtEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkSEwoGbnVtYmVyGAMgASgDSACIAQESEQoJYWRkX2NvdW50GAQgASgDEg8KB3ZlcnNpb24YBSABKAMSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2Fuc3dlcmVkX2J5GAcgASgJQgkKB19udW1iZXIicAoQQWRkTnVtYmVyUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKBm51bWJlchgCIAEoEkgAEhEKB2RlY2ltYWwYAyABKAlIABISCgpyZXF1ZXN0X2lkGAQgASgJEgsKA2pvYhgFIAEoCUIICgZhbW91bnQiVAoRQWRkTnVtYmVyUmVzcG9uc2USDQoFYWRkZWQYASABKAkSHgoDc3VtGAIgASgLMhEudGFsbHltZXNoLnYxLlN1bRIQCghyZXBlYXRlZBgDIAEoCCIdCg1HZXRTdW1SZXF1ZXN0EgwKBG5hbWUYASABKAkiMwoPUmVzZXRTdW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSJpChBSZXNldFN1bVJlc3BvbnNlEiMKCHByZXZpb3VzGAEgASgLMhEudGFsbHltZXNoLnYxLlN1bRIeCgNzdW0YAiABKAsyES50YWxseW1lc2gudjEuU3VtEhAKCHJlcGVhdGVkGAMgASgIIh8KD1dhdGNoU3VtUmVxdWVzdBIMCgRuYW1lGAEgASgJMqICCg1BYmFjdXNTZXJ2aWNlEkwKCUFkZE51bWJlchIeLnRhbGx5bWVzaC52MS5BZGROdW1iZXJSZXF1ZXN0Gh8udGFsbHltZXNoLnYxLkFkZE51bWJlclJlc3BvbnNlEjgKBkdldFN1bRIbLnRhbGx5bWVzaC52MS5HZXRTdW1SZXF1ZXN0GhEudGFsbHltZXNoLnYxLlN1bRJJCghSZXNldFN1bRIdLnRhbGx5bWVzaC52MS5SZXNldFN1bVJlcXVlc3QaHi50YWxseW1lc2gudjEuUmVzZXRTdW1SZXNwb25zZRI+CghXYXRjaFN1bRIdLnRhbGx5bWVzaC52MS5XYXRjaFN1bVJlcXVlc3QaES50YWxseW1lc2gudjEuU3VtMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("CiF0YWxseW1lc2gvdjEvYWJhY3VzX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSK6AQoDU3VtEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkSEwoGbnVtYmVyGAMgASgDSACIAQESEQoJYWRkX2NvdW50GAQgASgDEg8KB3ZlcnNpb24YBSABKAMSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2Fuc3dlcmVkX2J5GAcgASgJEgwKBGV0YWcYCCABKAlCCQoHX251bWJlciKHAQoQQWRkTnVtYmVyUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKBm51bWJlchgCIAEoEkgAEhEKB2RlY2ltYWwYAyABKAlIABISCgpyZXF1ZXN0X2lkGAQgASgJEgsKA2pvYhgFIAEoCRIVCg1leHBlY3RlZF9ldGFnGAYgASgJQggKBmFtb3VudCJUChFBZGROdW1iZXJSZXNwb25zZRINCgVhZGRlZBgBIAEoCRIeCgNzdW0YAiABKAsyES50YWxseW1lc2gudjEuU3VtEhAKCHJlcGVhdGVkGAMgASgIIh0KDUdldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJKCg9SZXNldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEhUKDWV4cGVjdGVkX2V0YWcYAyABKAkiaQoQUmVzZXRTdW1SZXNwb25zZRIjCghwcmV2aW91cxgBIAEoCzIRLnRhbGx5bWVzaC52MS5TdW0SHgoDc3VtGAIgASgLMhEudGFsbHltZXNoLnYxLlN1bRIQCghyZXBlYXRlZBgDIAEoCCIfCg9XYXRjaFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCTKiAgoNQWJhY3VzU2VydmljZRJMCglBZGROdW1iZXISHi50YWxseW1lc2gudjEuQWRkTnVtYmVyUmVxdWVzdBofLnRhbGx5bWVzaC52MS5BZGROdW1iZXJSZXNwb25zZRI4CgZHZXRTdW0SGy50YWxseW1lc2gudjEuR2V0U3VtUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5TdW0SSQoIUmVzZXRTdW0SHS50YWxseW1lc2gudjEuUmVzZXRTdW1SZXF1ZXN0Gh4udGFsbHltZXNoLnYxLlJlc2V0U3VtUmVzcG9uc2USPgoIV2F0Y2hTdW0SHS50YWxseW1lc2gudjEuV2F0Y2hTdW1SZXF1ZXN0GhEudGFsbHltZXNoLnYxLlN1bTABYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * The state of an abacus.
@@ -71,6 +71,13 @@ export type Sum = Message<"tallymesh.v1.Sum"> & {
    * @generated from field: string answered_by = 7;
    */
   answeredBy: string;
+
+  /**
+   * Stands for this state of the abacus, and for no other. Opaque.
+   *
+   * @generated from field: string etag = 8;
+   */
+  etag: string;
 };
 
 /**
@@ -133,6 +140,14 @@ export type AddNumberRequest = Message<"tallymesh.v1.AddNumberRequest"> & {
    * @generated from field: string job = 5;
    */
   job: string;
+
+  /**
+   * The etag of the sum that this is meant for: if it has changed since, nothing is added, and the
+   * answer is ABORTED. A repeat of a request that was done gets its first answer. Default any.
+   *
+   * @generated from field: string expected_etag = 6;
+   */
+  expectedEtag: string;
 };
 
 /**
@@ -217,6 +232,13 @@ export type ResetSumRequest = Message<"tallymesh.v1.ResetSumRequest"> & {
    * @generated from field: string request_id = 2;
    */
   requestId: string;
+
+  /**
+   * As AddNumberRequest.expected_etag.
+   *
+   * @generated from field: string expected_etag = 3;
+   */
+  expectedEtag: string;
 };
 
 /**
@@ -294,7 +316,7 @@ export const AbacusService: GenService<{
    * Adds a number; a negative one subtracts.
    *
    * Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-   * retry). Safe to retry with a request_id.
+   * retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
    *
    * @generated from rpc tallymesh.v1.AbacusService.AddNumber
    */
@@ -318,8 +340,8 @@ export const AbacusService: GenService<{
   /**
    * Sets the sum to 0 and returns what it was.
    *
-   * Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED). Safe to retry with a
-   * request_id.
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
+   * (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
    *
    * @generated from rpc tallymesh.v1.AbacusService.ResetSum
    */
