@@ -33,6 +33,7 @@ class Adder:
 
         Raises:
             RequestIdReused: Its id stands for another request.
+            RequestIdForgotten: Its id may stand for a request of long ago.
             EtagMismatch: The sum has another etag than expected.
             StoreUnavailable: The store gave no answer; with a `once` it is safe to ask again.
         """

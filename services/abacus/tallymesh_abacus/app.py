@@ -16,7 +16,6 @@ from tallymesh_core.rpc.server import (
     run_server,
     stop_on_signals,
 )
-from tallymesh_core.store.abaci import Abaci
 from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.telemetry.logging import configure
 
@@ -83,7 +82,7 @@ async def _attend_store(
         if store is None:
             return
         try:
-            service.open(Abaci(store))
+            service.open(store)
             await report_store(store, report, stop)
         finally:
             await store.close()

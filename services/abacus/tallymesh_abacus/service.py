@@ -1,23 +1,28 @@
 """AbacusService: reads requests, has the store do it, writes answers."""
 
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from tallymesh.v1 import abacus_service_pb2 as pb
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceServicer
+from tallymesh_abacus import requests
 from tallymesh_abacus.adder import Adder
+from tallymesh_abacus.answers import write_entry, write_sum
+from tallymesh_abacus.stream import Upload
 from tallymesh_abacus.watch import Watches
-from tallymesh_core.domain.decimals import Exact, as_int64, format_decimal, parse_decimal
-from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
+from tallymesh_core.domain.decimals import format_decimal
+from tallymesh_core.domain.errors import ShuttingDown, StoreUnavailable
 from tallymesh_core.rpc.context import current_caller
-from tallymesh_core.store.abaci import Abaci, Abacus, Add, Memory, Once, Sum
+from tallymesh_core.rpc.paging import page_cursor, page_size, page_token
+from tallymesh_core.store.abaci import Abaci, Add
+from tallymesh_core.store.abacus_events import AbacusEvents
+from tallymesh_core.store.connection import Store
+from tallymesh_core.store.ledger import Ledger, Origin
+from tallymesh_core.store.sums import Abacus, Sum
 
-_NAME = re.compile(r"abaci/([a-z][a-z0-9-]{0,62})")
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_ETAG = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
-_JOB = re.compile(r"jobs/[a-z0-9]{4,64}")
+# A page of the longest sums there may be, some 5 KiB each, has to fit into a message.
+_PAGE, _MAX_PAGE = 50, 500
 
 
 class _Desk(NamedTuple):
@@ -25,6 +30,7 @@ class _Desk(NamedTuple):
 
     abaci: Abaci
     adder: Adder
+    ledger: Ledger
     watches: Watches
 
 
@@ -39,13 +45,17 @@ class AbacusService(AbacusServiceServicer):
         """
         self._node = node
         self._opened: _Desk | None = None
+        self._closed = False
 
-    def open(self, abaci: Abaci) -> None:
+    def open(self, store: Store) -> None:
         """Starts to serve the abaci of a store."""
-        self._opened = _Desk(abaci, Adder(abaci), Watches(abaci, self._node))
+        abaci = Abaci(store)
+        watches = Watches(abaci, AbacusEvents(store), self._node)
+        self._opened = _Desk(abaci, Adder(abaci), Ledger(store), watches)
 
     def close(self) -> None:
-        """Ends the watches, which have no end of their own; other calls are answered on."""
+        """Ends what may have no end of its own; other calls are answered on."""
+        self._closed = True
         if self._opened:
             self._opened.watches.close()
 
@@ -53,12 +63,13 @@ class AbacusService(AbacusServiceServicer):
         self, request: pb.AddNumberRequest, context: object
     ) -> pb.AddNumberResponse:
         """Adds a number."""
-        abacus = _abacus(request.name)
+        abacus = requests.abacus(request.name)
         add = Add(
             abacus,
-            _amount(request),
-            _once(request.request_id, request.job),
-            _etag(request.expected_etag),
+            requests.amount(request),
+            self._origin(),
+            requests.once(request.request_id, request.job),
+            requests.etag(request.expected_etag),
         )
         added = await self._desk.adder.add(add)
         return pb.AddNumberResponse(
@@ -67,16 +78,37 @@ class AbacusService(AbacusServiceServicer):
             repeated=added.repeated,
         )
 
+    async def AddNumbers(
+        self, messages: AsyncIterator[pb.AddNumbersRequest], context: object
+    ) -> pb.AddNumbersResponse:
+        """Adds many numbers."""
+        upload = Upload(self._desk.abaci, self._origin())
+        async for message in messages:
+            if self._closed:
+                raise ShuttingDown(self._node)
+            await upload.add(message)
+        done = upload.end()
+        return pb.AddNumbersResponse(
+            accepted_count=done.accepted,
+            repeated_count=done.repeated,
+            added=format_decimal(done.added),
+            sum=self._told(done.abacus, done.sum),
+            sequence=done.sequence,
+        )
+
     async def GetSum(self, request: pb.GetSumRequest, context: object) -> pb.Sum:
         """Returns the sum."""
-        abacus = _abacus(request.name)
+        abacus = requests.abacus(request.name)
         return self._told(abacus, await self._desk.abaci.get(abacus))
 
     async def ResetSum(self, request: pb.ResetSumRequest, context: object) -> pb.ResetSumResponse:
         """Sets the sum to 0."""
-        abacus = _abacus(request.name)
+        abacus = requests.abacus(request.name)
         reset = await self._desk.abaci.reset(
-            abacus, _once(request.request_id), _etag(request.expected_etag)
+            abacus,
+            self._origin(),
+            requests.once(request.request_id),
+            requests.etag(request.expected_etag),
         )
         return pb.ResetSumResponse(
             previous=self._told(abacus, reset.previous),
@@ -86,10 +118,48 @@ class AbacusService(AbacusServiceServicer):
 
     async def WatchSum(self, request: pb.WatchSumRequest, context: object) -> AsyncIterator[pb.Sum]:
         """Streams the sum."""
-        abacus = _abacus(request.name)
+        abacus = requests.abacus(request.name)
         async with contextlib.aclosing(self._desk.watches.watch(abacus)) as sums:
             async for one in sums:
                 yield self._told(abacus, one)
+
+    async def ListAbaci(
+        self, request: pb.ListAbaciRequest, context: object
+    ) -> pb.ListAbaciResponse:
+        """Lists abaci by name."""
+        size = page_size(request.page_size, _PAGE, _MAX_PAGE)
+        after = page_cursor(request.page_token, "abaci", "[a-z0-9-]{1,63}")
+        page, following = await self._desk.abaci.page(current_caller().tenant, after, size)
+        return pb.ListAbaciResponse(
+            abaci=[self._told(abacus, state) for abacus, state in page],
+            next_page_token=page_token(following, "abaci") if following else "",
+        )
+
+    async def DeleteAbacus(
+        self, request: pb.DeleteAbacusRequest, context: object
+    ) -> pb.DeleteAbacusResponse:
+        """Deletes an abacus."""
+        abacus = requests.abacus(request.name)
+        deleted = await self._desk.abaci.delete(
+            abacus, requests.once(request.request_id), requests.etag(request.expected_etag)
+        )
+        return pb.DeleteAbacusResponse(
+            previous=self._told(abacus, deleted.previous), repeated=deleted.repeated
+        )
+
+    async def ListEntries(
+        self, request: pb.ListEntriesRequest, context: object
+    ) -> pb.ListEntriesResponse:
+        """Lists the changes of an abacus, the newest first."""
+        abacus = requests.abacus(request.parent, "parent")
+        size = page_size(request.page_size, _PAGE, _MAX_PAGE)
+        cursor = page_cursor(request.page_token, request.parent, "[1-9][0-9]{0,18}")
+        before = int(cursor) if cursor else None
+        page, following = await self._desk.ledger.page(abacus, before, size)
+        return pb.ListEntriesResponse(
+            entries=[write_entry(abacus, entry) for entry in page],
+            next_page_token=page_token(str(following), request.parent) if following else "",
+        )
 
     @property
     def _desk(self) -> _Desk:
@@ -97,54 +167,8 @@ class AbacusService(AbacusServiceServicer):
             raise StoreUnavailable
         return self._opened
 
+    def _origin(self) -> Origin:
+        return Origin(current_caller().principal, self._node)
+
     def _told(self, abacus: Abacus, state: Sum) -> pb.Sum:
-        told = pb.Sum(
-            name=f"abaci/{abacus.name}",
-            value=format_decimal(state.value),
-            number=as_int64(state.value),
-            add_count=state.add_count,
-            version=state.version,
-            answered_by=self._node,
-            etag=state.etag,
-        )
-        if state.update_ms:
-            told.update_time.FromMilliseconds(state.update_ms)
-        return told
-
-
-def _abacus(name: str) -> Abacus:
-    found = _NAME.fullmatch(name)
-    if found is None:
-        bound = "abaci/ and 1 to 63 characters of a-z, 0-9 and -, starting with a letter"
-        raise InvalidField("name", name, bound)
-    return Abacus(current_caller().tenant, found[1])
-
-
-def _amount(request: pb.AddNumberRequest) -> Exact:
-    match request.WhichOneof("amount"):
-        case "number":
-            return Exact(request.number)
-        case "decimal":
-            return parse_decimal(request.decimal, "decimal")
-        case _:
-            raise InvalidField("amount", "", "given, by the field `number` or `decimal`")
-
-
-def _etag(given: str) -> str:
-    if given and not _ETAG.fullmatch(given):
-        raise InvalidField("expected_etag", given, "the etag of a sum, or empty")
-    return given
-
-
-def _once(request_id: str, job: str = "") -> Once | None:
-    if job:
-        if not _JOB.fullmatch(job):
-            raise InvalidField("job", job, "jobs/ and 4 to 64 characters of a-z and 0-9")
-        if request_id:
-            raise InvalidField("request_id", request_id, "empty, as it must be where job is set")
-        return Once(job, Memory.JOBS)
-    if not request_id:
-        return None
-    if not _REQUEST_ID.fullmatch(request_id):
-        raise InvalidField("request_id", request_id, "1 to 128 visible ASCII characters")
-    return Once(request_id)
+        return write_sum(abacus, state, self._node)

@@ -5,7 +5,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from tallymesh_core.domain.errors import ShuttingDown, StoreUnavailable
-from tallymesh_core.store.abaci import Abaci, Abacus, Sum
+from tallymesh_core.store.abaci import Abaci
+from tallymesh_core.store.abacus_events import AbacusEvents
+from tallymesh_core.store.sums import Abacus, Sum
 
 #: Watchers are told the sum this often, though it be unchanged, as proxies cut silent streams.
 _KEEPALIVE_SECONDS = 5.0
@@ -94,8 +96,8 @@ class _Topic:
 class _Shard:
     """The watched abaci of a shard, and the one reader of its changes."""
 
-    def __init__(self, abaci: Abaci, shard: int) -> None:
-        self._abaci = abaci
+    def __init__(self, events: AbacusEvents, shard: int) -> None:
+        self._events = events
         self._shard = shard
         self._reader = asyncio.create_task(self._follow())
         self.topics: dict[str, _Topic] = {}
@@ -107,10 +109,10 @@ class _Shard:
     async def _follow(self) -> None:
         while True:
             try:
-                place = await self._abaci.last_change(self._shard)
+                place = await self._events.last_change(self._shard)
                 self._stir(None)
                 while True:
-                    place, paths = await self._abaci.changes(self._shard, place)
+                    place, paths = await self._events.changes(self._shard, place)
                     self._stir(paths)
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -127,8 +129,9 @@ class _Shard:
 class Watches:
     """The watches of one process."""
 
-    def __init__(self, abaci: Abaci, node: str) -> None:
+    def __init__(self, abaci: Abaci, events: AbacusEvents, node: str) -> None:
         self._abaci = abaci
+        self._events = events
         self._node = node
         self._shards: dict[int, _Shard] = {}
         self._closed = False
@@ -145,7 +148,7 @@ class Watches:
         if self._closed:
             raise ShuttingDown(self._node)
         number = self._abaci.shard_of(abacus)
-        shard = self._shards.get(number) or _Shard(self._abaci, number)
+        shard = self._shards.get(number) or _Shard(self._events, number)
         topic = shard.topics.get(abacus.path) or _Topic(self._abaci, abacus)
         self._shards[number], shard.topics[abacus.path] = shard, topic
         topic.watchers += 1

@@ -1,7 +1,5 @@
 """Checks the parts of requests that name something."""
 
-import base64
-import binascii
 import re
 from collections.abc import Sized
 
@@ -145,37 +143,3 @@ def several(given: Sized, field: str, most: int) -> None:
     """Raises InvalidField unless there are 1 to `most` items."""
     if not 1 <= len(given) <= most:
         raise InvalidField(field, len(given), f"1 to {most} of them")
-
-
-def page_size(given: int, default: int, most: int) -> int:
-    """Returns how many items a page may hold; InvalidField if out of bounds."""
-    if not 0 <= given <= most:
-        raise InvalidField("page_size", given, f"a number from 1 to {most}, or 0 for {default}")
-    return given or default
-
-
-def page_token(cursor: str, filters: str) -> str:
-    """Makes a token that asks for the page after `cursor`, under the same filters."""
-    return base64.urlsafe_b64encode(f"{cursor} {filters}".encode()).decode()
-
-
-def page_cursor(token: str, filters: str, form: str) -> str:
-    """Returns the cursor in a token, "" for the first page.
-
-    Args:
-        token: The token.
-        filters: As of page_token.
-        form: What a cursor of the list looks like, as a regular expression.
-
-    Raises:
-        InvalidField: It is not a token that these filters were given.
-    """
-    if not token:
-        return ""
-    try:
-        cursor, _, asked = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
-    except (binascii.Error, UnicodeError):
-        cursor = asked = ""
-    if not re.fullmatch(form, cursor) or asked != filters:
-        raise InvalidField("page_token", token, "the next_page_token of a page of the same list")
-    return cursor

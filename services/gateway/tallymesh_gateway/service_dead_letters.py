@@ -8,6 +8,7 @@ from tallymesh.v1 import dead_letter_service_pb2 as pb
 from tallymesh.v1 import dead_letter_service_pb2_grpc, errors_pb2
 from tallymesh_core.domain.errors import InvalidField
 from tallymesh_core.domain.jobs import DeadLetterFilter
+from tallymesh_core.rpc import paging
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.store.letters import LetterStore
 from tallymesh_gateway import answers, names
@@ -31,15 +32,15 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         self, request: pb.ListDeadLetterGroupsRequest, context: Context
     ) -> pb.ListDeadLetterGroupsResponse:
         """See the proto."""
-        size = names.page_size(request.page_size, 50, 1000)
+        size = paging.page_size(request.page_size, 50, 1000)
         groups, cursor = await self._letters.groups(
             current_caller().tenant,
-            before=names.page_cursor(request.page_token, "groups", "[0-9]{1,15}:[0-9a-f]{12}"),
+            before=paging.page_cursor(request.page_token, "groups", "[0-9]{1,15}:[0-9a-f]{12}"),
             limit=size,
         )
         return pb.ListDeadLetterGroupsResponse(
             groups=map(answers.dead_letter_group, groups),
-            next_page_token=names.page_token(cursor, "groups") if cursor else "",
+            next_page_token=paging.page_token(cursor, "groups") if cursor else "",
             answered_by=self._node,
         )
 
@@ -47,21 +48,21 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         self, request: pb.ListDeadLettersRequest, context: Context
     ) -> pb.ListDeadLettersResponse:
         """See the proto."""
-        size = names.page_size(request.page_size, 50, 1000)
+        size = paging.page_size(request.page_size, 50, 1000)
         wanted = self._wanted(request.filter)
         # Tells lists apart, so that a page token is only taken by the list that gave it.
         asked = request.filter.SerializeToString(deterministic=True).hex()
         letters, cursor = await self._letters.page(
             current_caller().tenant,
             wanted,
-            before=names.page_cursor(
+            before=paging.page_cursor(
                 request.page_token, asked, "[0-9]{1,15}:[0-9a-z]{16}:[0-9]{1,7}"
             ),
             limit=size,
         )
         return pb.ListDeadLettersResponse(
             dead_letters=map(answers.dead_letter, letters),
-            next_page_token=names.page_token(cursor, asked) if cursor else "",
+            next_page_token=paging.page_token(cursor, asked) if cursor else "",
             answered_by=self._node,
         )
 

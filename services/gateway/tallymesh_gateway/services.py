@@ -21,6 +21,7 @@ from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
 from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.domain.states import JobState
+from tallymesh_core.rpc import paging
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.store.inspection import Inspection, StoreFacts
 from tallymesh_core.store.jobs import JobStore
@@ -110,12 +111,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ListJobsRequest, context: Context
     ) -> job_service_pb2.ListJobsResponse:
         """See the proto."""
-        size = names.page_size(request.page_size, 50, 1000)
+        size = paging.page_size(request.page_size, 50, 1000)
         wanted = _JobFilter(request, self._kernels)
         page, cursor = await self._jobs.list_page(
             current_caller().tenant,
             states=wanted.states,
-            before=names.page_cursor(request.page_token, wanted.text, "[0-9a-z]{16}"),
+            before=paging.page_cursor(request.page_token, wanted.text, "[0-9a-z]{16}"),
             limit=size,
             accept=wanted.accepts,
             from_ms=wanted.from_ms,
@@ -125,7 +126,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 await self._answers.job(record, request.view or job_service_pb2.JOB_VIEW_BASIC)
                 for record in page
             ],
-            next_page_token=names.page_token(cursor, wanted.text) if cursor else "",
+            next_page_token=paging.page_token(cursor, wanted.text) if cursor else "",
             answered_by=self._node,
         )
 
@@ -191,13 +192,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.ListChunksResponse:
         """See the proto."""
         job_id = names.job_id(request.parent, "parent")
-        size = names.page_size(request.page_size, 100, 1000)
-        first = int(names.page_cursor(request.page_token, job_id, "[0-9]{1,7}") or 0)
+        size = paging.page_size(request.page_size, 100, 1000)
+        first = int(paging.page_cursor(request.page_token, job_id, "[0-9]{1,7}") or 0)
         chunks, total = await self._jobs.chunks(current_caller().tenant, job_id, first, size)
         following = first + len(chunks)
         return job_service_pb2.ListChunksResponse(
             chunks=[answers.chunk(request.parent, record) for record in chunks],
-            next_page_token=names.page_token(str(following), job_id) if following < total else "",
+            next_page_token=paging.page_token(str(following), job_id) if following < total else "",
             answered_by=self._node,
         )
 

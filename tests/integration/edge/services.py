@@ -157,6 +157,34 @@ class Abacus(abacus_service_pb2_grpc.AbacusServiceServicer):
     ) -> abacus_service_pb2.AddNumberResponse:
         return abacus_service_pb2.AddNumberResponse(added=str(request.number))
 
+    async def AddNumbers(
+        self, messages: AsyncIterator[abacus_service_pb2.AddNumbersRequest], context: Context
+    ) -> abacus_service_pb2.AddNumbersResponse:
+        told = abacus_service_pb2.AddNumbersResponse()
+        async for message in messages:
+            told.sum.name = told.sum.name or message.name
+            told.accepted_count += len(message.numbers) + len(message.decimals)
+            told.sequence = message.sequence
+        return told
+
+    async def ListAbaci(
+        self, request: abacus_service_pb2.ListAbaciRequest, context: Context
+    ) -> abacus_service_pb2.ListAbaciResponse:
+        return abacus_service_pb2.ListAbaciResponse()
+
+    async def DeleteAbacus(
+        self, request: abacus_service_pb2.DeleteAbacusRequest, context: Context
+    ) -> abacus_service_pb2.DeleteAbacusResponse:
+        return abacus_service_pb2.DeleteAbacusResponse(
+            previous=abacus_service_pb2.Sum(name=request.name)
+        )
+
+    async def ListEntries(
+        self, request: abacus_service_pb2.ListEntriesRequest, context: Context
+    ) -> abacus_service_pb2.ListEntriesResponse:
+        entry = abacus_service_pb2.LedgerEntry(name=f"{request.parent}/entries/1")
+        return abacus_service_pb2.ListEntriesResponse(entries=[entry])
+
     async def ResetSum(
         self, request: abacus_service_pb2.ResetSumRequest, context: Context
     ) -> abacus_service_pb2.ResetSumResponse:

@@ -47,8 +47,20 @@ def test_each_service_has_its_paths(edge: Edge) -> None:
     assert call(edge, "GET", "/v1/whoami")[1]["answered_by"] == "gateway-1"
     assert call(edge, "GET", "/v1/abaci/a")[1]["answered_by"] == "abacus-1"
     assert call(edge, "POST", "/v1/abaci/a:add", {"number": -3})[1]["added"] == "-3"
+    assert call(edge, "DELETE", "/v1/abaci/a")[1]["previous"]["name"] == "abaci/a"
+    assert call(edge, "GET", "/v1/abaci")[1]["abaci"] == []
+    entries = call(edge, "GET", "/v1/abaci/a/entries?page_size=3")[1]["entries"]
+    assert entries[0]["name"] == "abaci/a/entries/1"
     work = {"call_id": "c", "results": [{}, {}]}
     assert call(edge, "POST", "/v1/workers:synchronize", work)[1]["accepted"] == "2"
+
+
+def test_a_stream_of_requests_is_an_array(edge: Edge) -> None:
+    messages = [{"sequence": 1, "numbers": [1, "-2"]}, {"sequence": 2, "decimals": ["0.1"]}]
+    status, answer = call(edge, "POST", "/v1/abaci/a:addMany", messages)
+    assert status == 200
+    assert (answer["sum"]["name"], answer["accepted_count"]) == ("abaci/a", "3")
+    assert answer["sequence"] == "2"
 
 
 def test_a_services_error_keeps_its_details(edge: Edge) -> None:

@@ -13,10 +13,11 @@ from tallymesh.v1 import dead_letter_service_pb2 as letters
 from tallymesh.v1 import dispatch_service_pb2 as dispatch_pb
 from tallymesh.v1 import errors_pb2, job_pb2, work_pb2
 from tallymesh.v1 import job_service_pb2 as pb
+from tallymesh_core.rpc.paging import page_token
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
-from tallymesh_gateway import dispatch, names
+from tallymesh_gateway import dispatch
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.dispatch import Dispatcher
@@ -102,7 +103,7 @@ async def test_absent_abacus_is_asked_once_a_round(
 @pytest.mark.parametrize("cursor", ["9" * 9, "9" * 5000, "-1", "x"])
 async def test_made_up_page_tokens_are_refused(gateway: Gateway, cursor: str) -> None:
     job = await create(gateway, simulate())
-    token = names.page_token(cursor, job.name.removeprefix("jobs/"))
+    token = page_token(cursor, job.name.removeprefix("jobs/"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.jobs.ListChunks(pb.ListChunksRequest(parent=job.name, page_token=token))
     assert facts(caught.value).metadata["field"] == "page_token"
@@ -148,10 +149,10 @@ async def test_works_told_again_and_again_are_kept_once(
 async def test_forged_page_tokens_are_refused(gateway: Gateway, cursor: str) -> None:
     for call in (
         gateway.letters.ListDeadLetterGroups(
-            letters.ListDeadLetterGroupsRequest(page_token=names.page_token(cursor, "groups"))
+            letters.ListDeadLetterGroupsRequest(page_token=page_token(cursor, "groups"))
         ),
         gateway.letters.ListDeadLetters(
-            letters.ListDeadLettersRequest(page_token=names.page_token(cursor, ""))
+            letters.ListDeadLettersRequest(page_token=page_token(cursor, ""))
         ),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -1,4 +1,4 @@
-"""The abaci of each kind of store."""
+"""The abaci of each kind of store, and what the tests add to them."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,12 @@ import pytest_asyncio
 
 from tallymesh_core.store.abaci import Abaci
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.ledger import Origin
+from tallymesh_core.store.sums import Abacus
 from tests.store.conftest import Layout
+
+VISITORS = Abacus("default", "visitors")
+ORIGIN = Origin("anonymous", "abacus-1")
 
 
 @pytest_asyncio.fixture

@@ -6,13 +6,17 @@ import pytest
 
 from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import EtagMismatch
-from tallymesh_core.store.abaci import Abaci, Abacus, Add, Added, Once
+from tallymesh_core.store.abaci import Abaci, Add, Added
+from tallymesh_core.store.once import Once
+from tallymesh_core.store.sums import Abacus
+from tests.store.abacus.conftest import ORIGIN
 
 SEATS = Abacus("default", "seats")
 
 
 async def add(abaci: Abaci, amount: int, etag: str = "", once: Once | None = None) -> Added:
-    [answer] = await abaci.add(abaci.shard_of(SEATS), [Add(SEATS, Exact(amount), once, etag)])
+    adds = [Add(SEATS, Exact(amount), ORIGIN, once, etag)]
+    [answer] = await abaci.add(abaci.shard_of(SEATS), adds)
     if not isinstance(answer, Added):
         raise answer
     return answer
@@ -33,13 +37,13 @@ async def test_nothing_is_added_to_what_has_changed(abaci: Abaci) -> None:
         await add(abaci, 2, read.etag)
     assert caught.value.metadata["current"] == current.etag
     with pytest.raises(EtagMismatch):
-        await abaci.reset(SEATS, expected_etag=read.etag)
+        await abaci.reset(SEATS, ORIGIN, expected_etag=read.etag)
     assert await abaci.get(SEATS) == current
 
 
 async def test_reset_of_what_was_read(abaci: Abaci) -> None:
     first = await add(abaci, 5)
-    reset = await abaci.reset(SEATS, expected_etag=first.sum.etag)
+    reset = await abaci.reset(SEATS, ORIGIN, expected_etag=first.sum.etag)
     assert reset.previous == first.sum
     with pytest.raises(EtagMismatch):
         await add(abaci, 1, first.sum.etag)
@@ -47,7 +51,7 @@ async def test_reset_of_what_was_read(abaci: Abaci) -> None:
 
 async def test_each_of_one_step_is_held_against_the_sum_before_it(abaci: Abaci) -> None:
     etag = (await abaci.get(SEATS)).etag
-    adds = [Add(SEATS, Exact(1), None, etag) for _ in range(3)]
+    adds = [Add(SEATS, Exact(1), ORIGIN, None, etag) for _ in range(3)]
     first, *others = await abaci.add(abaci.shard_of(SEATS), adds)
     assert isinstance(first, Added)
     assert [type(other) for other in others] == [EtagMismatch] * 2

@@ -6,17 +6,15 @@ import pytest
 
 from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import RequestIdReused
-from tallymesh_core.store.abaci import Abaci, Abacus, Add, Added, Memory, Once
-from tallymesh_core.store.connection import Store
-from tests.harness.stores import client_of
-
-VISITORS = Abacus("default", "visitors")
-HOUR_MS = 3_600_000
+from tallymesh_core.store.abaci import Abaci, Add, Added
+from tallymesh_core.store.once import Memory, Once
+from tallymesh_core.store.sums import Abacus
+from tests.store.abacus.conftest import ORIGIN, VISITORS
 
 
 async def add(abaci: Abaci, amount: int, once: Once | None) -> Added:
     shard = abaci.shard_of(VISITORS)
-    [answer] = await abaci.add(shard, [Add(VISITORS, Exact(amount), once)])
+    [answer] = await abaci.add(shard, [Add(VISITORS, Exact(amount), ORIGIN, once)])
     if not isinstance(answer, Added):
         raise answer
     return answer
@@ -44,7 +42,7 @@ async def test_a_repeat_gets_the_first_answer(abaci: Abaci, memory: Memory) -> N
 
 async def test_equal_amounts_are_the_same_request(abaci: Abaci) -> None:
     shard, once = abaci.shard_of(VISITORS), Once("one")
-    adds = [Add(VISITORS, value, once) for value in (Exact(5), Exact(500, 2))]
+    adds = [Add(VISITORS, value, ORIGIN, once) for value in (Exact(5), Exact(500, 2))]
     first, again = await abaci.add(shard, adds)
     assert isinstance(first, Added)
     assert again == Added(first.sum, repeated=True)
@@ -64,16 +62,16 @@ async def test_another_request_under_the_same_id_is_refused(abaci: Abaci) -> Non
     with pytest.raises(RequestIdReused):
         await add(abaci, 6, once)
     with pytest.raises(RequestIdReused):
-        await abaci.reset(VISITORS, once)
+        await abaci.reset(VISITORS, ORIGIN, once)
     assert await total(abaci) == 5
 
 
 async def test_a_refused_add_leaves_the_others_of_its_batch_be(abaci: Abaci) -> None:
     await add(abaci, 5, Once("taken"))
     adds = [
-        Add(VISITORS, Exact(1), Once("new")),
-        Add(VISITORS, Exact(6), Once("taken")),
-        Add(VISITORS, Exact(2)),
+        Add(VISITORS, Exact(1), ORIGIN, Once("new")),
+        Add(VISITORS, Exact(6), ORIGIN, Once("taken")),
+        Add(VISITORS, Exact(2), ORIGIN),
     ]
     answers = await abaci.add(abaci.shard_of(VISITORS), adds)
     assert [isinstance(answer, Added) for answer in answers] == [True, False, True]
@@ -83,7 +81,7 @@ async def test_a_refused_add_leaves_the_others_of_its_batch_be(abaci: Abaci) -> 
 async def test_ids_belong_to_their_abacus_and_memory(abaci: Abaci) -> None:
     await add(abaci, 5, Once("one", Memory.REQUESTS))
     assert not (await add(abaci, 5, Once("one", Memory.JOBS))).repeated
-    other = Add(Abacus("other", "visitors"), Exact(5), Once("one"))
+    other = Add(Abacus("other", "visitors"), Exact(5), ORIGIN, Once("one"))
     [answer] = await abaci.add(abaci.shard_of(other.abacus), [other])
     assert isinstance(answer, Added)
     assert not answer.repeated
@@ -91,11 +89,11 @@ async def test_ids_belong_to_their_abacus_and_memory(abaci: Abaci) -> None:
 
 async def test_a_reset_counts_once_and_keeps_the_memory(abaci: Abaci) -> None:
     await add(abaci, 5, Once("add"))
-    first = await abaci.reset(VISITORS, Once("reset"))
+    first = await abaci.reset(VISITORS, ORIGIN, Once("reset"))
     assert (first.previous.value.unscaled, first.repeated) == (5, False)
     assert (await add(abaci, 5, Once("add"))).repeated
     await add(abaci, 7, None)
-    again = await abaci.reset(VISITORS, Once("reset"))
+    again = await abaci.reset(VISITORS, ORIGIN, Once("reset"))
     assert (again.previous, again.sum, again.repeated) == (first.previous, first.sum, True)
     assert await total(abaci) == 7
     with pytest.raises(RequestIdReused):
@@ -103,32 +101,7 @@ async def test_a_reset_counts_once_and_keeps_the_memory(abaci: Abaci) -> None:
 
 
 async def test_the_first_reset_of_all_can_be_repeated(abaci: Abaci) -> None:
-    first = await abaci.reset(VISITORS, Once("reset"))
-    again = await abaci.reset(VISITORS, Once("reset"))
+    first = await abaci.reset(VISITORS, ORIGIN, Once("reset"))
+    again = await abaci.reset(VISITORS, ORIGIN, Once("reset"))
     assert again.previous == first.previous
     assert again.previous.version == 0
-
-
-async def test_ids_are_remembered_for_their_window_and_not_for_ever(
-    store: Store, abaci: Abaci, memory: Memory
-) -> None:
-    shard = abaci.shard_of(VISITORS)
-    clock, client = f"{store.prefix(shard)}clock", await client_of(store, shard)
-    once, window = Once("one", memory), memory.value
-    # The latest moment of a bucket in the far future, which the store's clock then keeps to.
-    at = 4_102_444_800_000 // window * window + window - 1
-    await client.set(clock, at)
-    await add(abaci, 5, once)
-    await client.set(clock, at + window)
-    assert (await add(abaci, 5, once)).repeated
-    await client.set(clock, at + window + 1)
-    assert not (await add(abaci, 5, once)).repeated
-
-
-async def test_what_is_remembered_expires(store: Store, abaci: Abaci, memory: Memory) -> None:
-    await add(abaci, 5, Once("one", memory))
-    await add(abaci, 5, Once("two", memory))
-    client = await client_of(store, abaci.shard_of(VISITORS))
-    [bucket] = [key async for key in client.scan_iter(match="*abacus:*:*:*")]
-    remaining = await client.pttl(bucket)
-    assert memory.value - 1000 <= remaining <= 2 * memory.value

@@ -12,18 +12,21 @@ from hypothesis import strategies as st
 
 from tallymesh_core.domain.decimals import Exact, as_int64, format_decimal, parse_decimal
 from tallymesh_core.domain.errors import StoreUnavailable
-from tallymesh_core.store.abaci import Abaci, Abacus, Add, Added
+from tallymesh_core.store.abaci import Abaci, Add, Added
+from tallymesh_core.store.abacus_events import AbacusEvents
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.sums import Abacus
 from tests.harness.polling import eventually
 from tests.harness.stores import client_of
 from tests.harness.valkey import ValkeyServer
+from tests.store.abacus.conftest import ORIGIN, VISITORS
 
-VISITORS = Abacus("default", "visitors")
 LARGEST_LIMB = 10**9 - 1
 
 
 async def add(abaci: Abaci, *amounts: Exact, abacus: Abacus = VISITORS) -> list[Added]:
-    answers = await abaci.add(abaci.shard_of(abacus), [Add(abacus, amount) for amount in amounts])
+    adds = [Add(abacus, amount, ORIGIN) for amount in amounts]
+    answers = await abaci.add(abaci.shard_of(abacus), adds)
     return [answer for answer in answers if isinstance(answer, Added)]
 
 
@@ -77,7 +80,7 @@ async def test_sums_equal_exact_arithmetic(
     store: Store, limb_limit: int, batches: Sequence[Sequence[Exact]]
 ) -> None:
     abaci = Abaci(store, limb_limit=limb_limit)
-    await abaci.reset(VISITORS)
+    await abaci.reset(VISITORS, ORIGIN)
     expected = Fraction(0)
     for batch in batches:
         answers = await add(abaci, *batch)
@@ -139,7 +142,7 @@ async def test_tenants_and_names_are_apart(abaci: Abaci) -> None:
 
 async def test_reset_returns_what_was_and_versions_go_on(abaci: Abaci) -> None:
     await add(abaci, Exact(42), Exact(-2))
-    reset = await abaci.reset(VISITORS)
+    reset = await abaci.reset(VISITORS, ORIGIN)
     assert (reset.previous.value.unscaled, reset.previous.add_count) == (40, 2)
     assert (reset.sum.value.unscaled, reset.sum.add_count, reset.sum.version) == (0, 0, 3)
     assert reset.sum == await abaci.get(VISITORS)
@@ -156,15 +159,17 @@ async def test_time_never_goes_back(store: Store, abaci: Abaci) -> None:
     assert added.sum.update_ms == ahead
 
 
-async def test_changes_are_told_once_a_call_and_only_after_their_place(abaci: Abaci) -> None:
-    shard = abaci.shard_of(VISITORS)
-    start = await abaci.last_change(shard)
+async def test_changes_are_told_once_a_call_and_only_after_their_place(
+    store: Store, abaci: Abaci
+) -> None:
+    events, shard = AbacusEvents(store), abaci.shard_of(VISITORS)
+    start = await events.last_change(shard)
     await add(abaci, Exact(1), Exact(2))
-    place, paths = await abaci.changes(shard, start)
+    place, paths = await events.changes(shard, start)
     assert paths == {"default/visitors"}
-    assert place == await abaci.last_change(shard)
-    await abaci.reset(VISITORS)
-    assert (await abaci.changes(shard, place))[1] == {"default/visitors"}
+    assert place == await events.last_change(shard)
+    await abaci.reset(VISITORS, ORIGIN)
+    assert (await events.changes(shard, place))[1] == {"default/visitors"}
 
 
 async def test_the_event_stream_is_capped(store: Store, abaci: Abaci) -> None:
@@ -177,7 +182,7 @@ async def test_the_event_stream_is_capped(store: Store, abaci: Abaci) -> None:
         await pipe.execute()
     await add(abaci, Exact(1))
     assert await client.xlen(events) <= 10_200
-    assert (await abaci.changes(shard, "0-0"))[1] is None
+    assert (await AbacusEvents(store).changes(shard, "0-0"))[1] is None
 
 
 async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServer]) -> None:
@@ -186,11 +191,11 @@ async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServ
     abaci = Abaci(store)
     await add(abaci, Exact(1))
     server.kill()
-    for attempt in (add(abaci, Exact(1)), abaci.get(VISITORS), abaci.reset(VISITORS)):
+    for attempt in (add(abaci, Exact(1)), abaci.get(VISITORS), abaci.reset(VISITORS, ORIGIN)):
         with pytest.raises(StoreUnavailable):
             await attempt
     with pytest.raises(StoreUnavailable):
-        await abaci.changes(0, "0-0")
+        await AbacusEvents(store).changes(0, "0-0")
     server.restart()
     await eventually(lambda: add(abaci, Exact(1)), timeout=2)
     await store.close()

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -87,6 +88,8 @@ class FakeMesh(
         self.dead_letters: list[letters.DeadLetter] = []
         self.health = meshes.GetHealthResponse(status=meshes.GetHealthResponse.STATUS_HEALTHY)
         self.sums: dict[str, abaci.Sum] = {}
+        self.entries: list[abaci.LedgerEntry] = []
+        self.streams_added: set[tuple[str, int]] = set()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
         abacus_service_pb2_grpc.add_AbacusServiceServicer_to_server(self, self._server)
@@ -214,6 +217,37 @@ class FakeMesh(
         self._begin("WatchSum", request, context)
         return self._play(context)
 
+    def AddNumbers(self, requests: Any, context: Any) -> abaci.AddNumbersResponse:
+        messages = list(requests)
+        self._begin("AddNumbers", messages, context)
+        known = self.streams_added
+        new = [one for one in messages if (one.stream_id, one.sequence) not in known]
+        known.update((one.stream_id, one.sequence) for one in messages)
+        added = sum(map(_total, new), Decimal())
+        return abaci.AddNumbersResponse(
+            accepted_count=sum(map(_count, new)),
+            repeated_count=sum(map(_count, messages)) - sum(map(_count, new)),
+            added=f"{added:f}",
+            sum=abaci.Sum(name=messages[0].name, value=f"{added:f}"),
+            sequence=messages[-1].sequence,
+        )
+
+    def ListAbaci(self, request: Any, context: Any) -> abaci.ListAbaciResponse:
+        self._begin("ListAbaci", request, context)
+        page, token = self._page(list(self.sums.values()), request)
+        return abaci.ListAbaciResponse(abaci=page, next_page_token=token)
+
+    def DeleteAbacus(self, request: Any, context: Any) -> abaci.DeleteAbacusResponse:
+        self._begin("DeleteAbacus", request, context)
+        if request.name not in self.sums:
+            self._abort(context, NotFound(request.name))
+        return abaci.DeleteAbacusResponse(previous=self.sums.pop(request.name))
+
+    def ListEntries(self, request: Any, context: Any) -> abaci.ListEntriesResponse:
+        self._begin("ListEntries", request, context)
+        page, token = self._page(self.entries, request)
+        return abaci.ListEntriesResponse(entries=page, next_page_token=token)
+
     def GetHealth(self, request: Any, context: Any) -> meshes.GetHealthResponse:
         self._begin("GetHealth", request, context)
         return self.health
@@ -276,6 +310,14 @@ def _await_end(context: Any) -> None:
     over = threading.Event()
     if context.add_callback(over.set):
         over.wait(30)
+
+
+def _count(message: abaci.AddNumbersRequest) -> int:
+    return len(message.numbers) + len(message.decimals)
+
+
+def _total(message: abaci.AddNumbersRequest) -> Decimal:
+    return sum(map(Decimal, message.decimals), Decimal(sum(message.numbers)))
 
 
 def running_job(**fields: Any) -> Job:

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/abacus_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x03Sum\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tadd_count\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61nswered_by\x18\x07 \x01(\t\x12\x0c\n\x04\x65tag\x18\x08 \x01(\tB\t\n\x07_number\"\x8d\x01\n\x10\x41\x64\x64NumberRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0b\n\x03job\x18\x05 \x01(\t\x12\x15\n\rexpected_etag\x18\x06 \x01(\tB\x08\n\x06\x61mount\"T\n\x11\x41\x64\x64NumberResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\t\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"#\n\rGetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x0fResetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rexpected_etag\x18\x03 \x01(\t\"i\n\x10ResetSumResponse\x12#\n\x08previous\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"%\n\x0fWatchSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa8\x03\n\rAbacusService\x12o\n\tAddNumber\x12\x1e.tallymesh.v1.AddNumberRequest\x1a\x1f.tallymesh.v1.AddNumberResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/{name=abaci/*}:add:\x01*\x12T\n\x06GetSum\x12\x1b.tallymesh.v1.GetSumRequest\x1a\x11.tallymesh.v1.Sum\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=abaci/*}\x12n\n\x08ResetSum\x12\x1d.tallymesh.v1.ResetSumRequest\x1a\x1e.tallymesh.v1.ResetSumResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=abaci/*}:reset:\x01*\x12`\n\x08WatchSum\x12\x1d.tallymesh.v1.WatchSumRequest\x1a\x11.tallymesh.v1.Sum\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=abaci/*}:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/abacus_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x03Sum\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tadd_count\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61nswered_by\x18\x07 \x01(\t\x12\x0c\n\x04\x65tag\x18\x08 \x01(\tB\t\n\x07_number\"\x8d\x01\n\x10\x41\x64\x64NumberRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0b\n\x03job\x18\x05 \x01(\t\x12\x15\n\rexpected_etag\x18\x06 \x01(\tB\x08\n\x06\x61mount\"T\n\x11\x41\x64\x64NumberResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\t\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"o\n\x11\x41\x64\x64NumbersRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x0f\n\x07numbers\x18\x04 \x03(\x12\x12\x10\n\x08\x64\x65\x63imals\x18\x05 \x03(\t\"\x85\x01\n\x12\x41\x64\x64NumbersResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x03\x12\x16\n\x0erepeated_count\x18\x02 \x01(\x03\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x03 \x01(\t\x12\x1e\n\x03sum\x18\x04 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08sequence\x18\x05 \x01(\x03\"#\n\rGetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x0fResetSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rexpected_etag\x18\x03 \x01(\t\"i\n\x10ResetSumResponse\x12#\n\x08previous\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x1e\n\x03sum\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x03 \x01(\x08\"%\n\x0fWatchSumRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"9\n\x10ListAbaciRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListAbaciResponse\x12 \n\x05\x61\x62\x61\x63i\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Sum\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x13\x44\x65leteAbacusRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rexpected_etag\x18\x03 \x01(\t\"M\n\x14\x44\x65leteAbacusResponse\x12#\n\x08previous\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.Sum\x12\x10\n\x08repeated\x18\x02 \x01(\x08\"\xf7\x02\n\x0bLedgerEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.tallymesh.v1.LedgerEntry.Kind\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\x12\x11\n\tadd_count\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12\x14\n\x0cinitiated_by\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x0b\n\x03job\x18\n \x01(\t\x12\x11\n\tstream_id\x18\x0b \x01(\t\x12\x10\n\x08sequence\x18\x0c \x01(\x03\"X\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_ADD\x10\x01\x12\x0e\n\nKIND_BATCH\x10\x02\x12\x0c\n\x08KIND_JOB\x10\x03\x12\x0e\n\nKIND_RESET\x10\x04\"Q\n\x12ListEntriesRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x13ListEntriesResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.tallymesh.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf0\x06\n\rAbacusService\x12o\n\tAddNumber\x12\x1e.tallymesh.v1.AddNumberRequest\x1a\x1f.tallymesh.v1.AddNumberResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/{name=abaci/*}:add:\x01*\x12x\n\nAddNumbers\x12\x1f.tallymesh.v1.AddNumbersRequest\x1a .tallymesh.v1.AddNumbersResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=abaci/*}:addMany:\x01*(\x01\x12T\n\x06GetSum\x12\x1b.tallymesh.v1.GetSumRequest\x1a\x11.tallymesh.v1.Sum\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=abaci/*}\x12n\n\x08ResetSum\x12\x1d.tallymesh.v1.ResetSumRequest\x1a\x1e.tallymesh.v1.ResetSumResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=abaci/*}:reset:\x01*\x12`\n\x08WatchSum\x12\x1d.tallymesh.v1.WatchSumRequest\x1a\x11.tallymesh.v1.Sum\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=abaci/*}:watch0\x01\x12_\n\tListAbaci\x12\x1e.tallymesh.v1.ListAbaciRequest\x1a\x1f.tallymesh.v1.ListAbaciResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/abaci\x12q\n\x0c\x44\x65leteAbacus\x12!.tallymesh.v1.DeleteAbacusRequest\x1a\".tallymesh.v1.DeleteAbacusResponse\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=abaci/*}\x12x\n\x0bListEntries\x12 .tallymesh.v1.ListEntriesRequest\x1a!.tallymesh.v1.ListEntriesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=abaci/*}/entriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +36,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ADDNUMBERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_ADDNUMBERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_ADDNUMBERSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ADDNUMBERSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_GETSUMREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETSUMREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_RESETSUMREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_RESETSUMREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_WATCHSUMREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_WATCHSUMREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEABACUSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEABACUSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_ABACUSSERVICE'].methods_by_name['AddNumber']._loaded_options = None
   _globals['_ABACUSSERVICE'].methods_by_name['AddNumber']._serialized_options = b'\202\323\344\223\002\033\"\026/v1/{name=abaci/*}:add:\001*'
+  _globals['_ABACUSSERVICE'].methods_by_name['AddNumbers']._loaded_options = None
+  _globals['_ABACUSSERVICE'].methods_by_name['AddNumbers']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/{name=abaci/*}:addMany:\001*'
   _globals['_ABACUSSERVICE'].methods_by_name['GetSum']._loaded_options = None
   _globals['_ABACUSSERVICE'].methods_by_name['GetSum']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/{name=abaci/*}'
   _globals['_ABACUSSERVICE'].methods_by_name['ResetSum']._loaded_options = None
   _globals['_ABACUSSERVICE'].methods_by_name['ResetSum']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=abaci/*}:reset:\001*'
   _globals['_ABACUSSERVICE'].methods_by_name['WatchSum']._loaded_options = None
   _globals['_ABACUSSERVICE'].methods_by_name['WatchSum']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/{name=abaci/*}:watch'
+  _globals['_ABACUSSERVICE'].methods_by_name['ListAbaci']._loaded_options = None
+  _globals['_ABACUSSERVICE'].methods_by_name['ListAbaci']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/abaci'
+  _globals['_ABACUSSERVICE'].methods_by_name['DeleteAbacus']._loaded_options = None
+  _globals['_ABACUSSERVICE'].methods_by_name['DeleteAbacus']._serialized_options = b'\202\323\344\223\002\024*\022/v1/{name=abaci/*}'
+  _globals['_ABACUSSERVICE'].methods_by_name['ListEntries']._loaded_options = None
+  _globals['_ABACUSSERVICE'].methods_by_name['ListEntries']._serialized_options = b'\202\323\344\223\002\036\022\034/v1/{parent=abaci/*}/entries'
   _globals['_SUM']._serialized_start=148
   _globals['_SUM']._serialized_end=334
   _globals['_ADDNUMBERREQUEST']._serialized_start=337
   _globals['_ADDNUMBERREQUEST']._serialized_end=478
   _globals['_ADDNUMBERRESPONSE']._serialized_start=480
   _globals['_ADDNUMBERRESPONSE']._serialized_end=564
-  _globals['_GETSUMREQUEST']._serialized_start=566
-  _globals['_GETSUMREQUEST']._serialized_end=601
-  _globals['_RESETSUMREQUEST']._serialized_start=603
-  _globals['_RESETSUMREQUEST']._serialized_end=683
-  _globals['_RESETSUMRESPONSE']._serialized_start=685
-  _globals['_RESETSUMRESPONSE']._serialized_end=790
-  _globals['_WATCHSUMREQUEST']._serialized_start=792
-  _globals['_WATCHSUMREQUEST']._serialized_end=829
-  _globals['_ABACUSSERVICE']._serialized_start=832
-  _globals['_ABACUSSERVICE']._serialized_end=1256
+  _globals['_ADDNUMBERSREQUEST']._serialized_start=566
+  _globals['_ADDNUMBERSREQUEST']._serialized_end=677
+  _globals['_ADDNUMBERSRESPONSE']._serialized_start=680
+  _globals['_ADDNUMBERSRESPONSE']._serialized_end=813
+  _globals['_GETSUMREQUEST']._serialized_start=815
+  _globals['_GETSUMREQUEST']._serialized_end=850
+  _globals['_RESETSUMREQUEST']._serialized_start=852
+  _globals['_RESETSUMREQUEST']._serialized_end=932
+  _globals['_RESETSUMRESPONSE']._serialized_start=934
+  _globals['_RESETSUMRESPONSE']._serialized_end=1039
+  _globals['_WATCHSUMREQUEST']._serialized_start=1041
+  _globals['_WATCHSUMREQUEST']._serialized_end=1078
+  _globals['_LISTABACIREQUEST']._serialized_start=1080
+  _globals['_LISTABACIREQUEST']._serialized_end=1137
+  _globals['_LISTABACIRESPONSE']._serialized_start=1139
+  _globals['_LISTABACIRESPONSE']._serialized_end=1217
+  _globals['_DELETEABACUSREQUEST']._serialized_start=1219
+  _globals['_DELETEABACUSREQUEST']._serialized_end=1303
+  _globals['_DELETEABACUSRESPONSE']._serialized_start=1305
+  _globals['_DELETEABACUSRESPONSE']._serialized_end=1382
+  _globals['_LEDGERENTRY']._serialized_start=1385
+  _globals['_LEDGERENTRY']._serialized_end=1760
+  _globals['_LEDGERENTRY_KIND']._serialized_start=1672
+  _globals['_LEDGERENTRY_KIND']._serialized_end=1760
+  _globals['_LISTENTRIESREQUEST']._serialized_start=1762
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1843
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1845
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1935
+  _globals['_ABACUSSERVICE']._serialized_start=1938
+  _globals['_ABACUSSERVICE']._serialized_end=2818
 # @@protoc_insertion_point(module_scope)

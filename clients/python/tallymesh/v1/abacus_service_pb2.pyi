@@ -3,9 +3,12 @@
 isort:skip_file
 Exact sums, shared by everyone, watched by anyone."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -94,13 +97,15 @@ class AddNumberRequest(_message.Message):
     "1e3". Not NaN, not infinite.
     """
     request_id: _builtins.str
-    """Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID. It is remembered
-    for at least an hour within its abacus: the same request again gets the first answer and counts
-    nothing, a different one ALREADY_EXISTS. Default none.
+    """Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID of version 7. Its
+    abacus remembers it for at least an hour, or until a million others have come after it: the same
+    request again gets the first answer and counts nothing, a different one ALREADY_EXISTS. Later, one
+    that tells its time, as a UUID of version 7 does, is refused as forgotten; of any other it cannot
+    be told that it is not new. Default none.
     """
     job: _builtins.str
     """Set by a gateway that enters a job's total: `jobs/{job}`. Stands for a request_id that is
-    remembered for 7 days, so that a job's total counts once.
+    remembered for 7 days, or until a million others, so that a job's total counts once.
     """
     expected_etag: _builtins.str
     """The etag of the sum that this is meant for: if it has changed since, nothing is added, and the
@@ -157,6 +162,94 @@ class AddNumberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AddNumberResponse: _TypeAlias = AddNumberResponse  # noqa: Y015
+
+@_typing.final
+class AddNumbersRequest(_message.Message):
+    """Some of the numbers to be added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    DECIMALS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`abaci/{abacus}`. Needed in the first message of a call only; in others it must be the same."""
+    stream_id: _builtins.str
+    """Makes the stream safe to send again: as AddNumberRequest.request_id, but remembered for 24 h after
+    the last message. Needed in the first message of a call only; in others it must be the same.
+    Default none.
+    """
+    sequence: _builtins.int
+    """The message's number in its stream, where that has an id: from 1 on, one after the other. A stream
+    may take several calls, so that a caller need not keep all that it has sent. A message whose
+    number was added before counts as repeated, whatever is in it.
+    """
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Whole numbers to add. With `decimals` together 1 to 10,000."""
+
+    @_builtins.property
+    def decimals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Decimals to add, each as AddNumberRequest.decimal."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        decimals: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decimals", b"decimals", "name", b"name", "numbers", b"numbers", "sequence", b"sequence", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddNumbersRequest: _TypeAlias = AddNumbersRequest  # noqa: Y015
+
+@_typing.final
+class AddNumbersResponse(_message.Message):
+    """What was added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    REPEATED_COUNT_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    SUM_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    accepted_count: _builtins.int
+    """How many numbers this call has added."""
+    repeated_count: _builtins.int
+    """How many numbers of this call had been added before."""
+    added: _builtins.str
+    """What the accepted ones come to, as a plain decimal."""
+    sequence: _builtins.int
+    """The last message of the stream that is added; 0 for a stream without an id."""
+    @_builtins.property
+    def sum(self) -> Global___Sum:
+        """The sum just after the last message."""
+
+    def __init__(
+        self,
+        *,
+        accepted_count: _builtins.int = ...,
+        repeated_count: _builtins.int = ...,
+        added: _builtins.str = ...,
+        sum: Global___Sum | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sum", b"sum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "added", b"added", "repeated_count", b"repeated_count", "sequence", b"sequence", "sum", b"sum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddNumbersResponse: _TypeAlias = AddNumbersResponse  # noqa: Y015
 
 @_typing.final
 class GetSumRequest(_message.Message):
@@ -265,3 +358,272 @@ class WatchSumRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchSumRequest: _TypeAlias = WatchSumRequest  # noqa: Y015
+
+@_typing.final
+class ListAbaciRequest(_message.Message):
+    """Asks for a list of abaci."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most, 1 to 500. Default 50."""
+    page_token: _builtins.str
+    """The next_page_token of the page before. Default the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAbaciRequest: _TypeAlias = ListAbaciRequest  # noqa: Y015
+
+@_typing.final
+class ListAbaciResponse(_message.Message):
+    """A page of abaci."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ABACI_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def abaci(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sum]:
+        """Their sums, by name."""
+
+    def __init__(
+        self,
+        *,
+        abaci: _abc.Iterable[Global___Sum] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abaci", b"abaci", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAbaciResponse: _TypeAlias = ListAbaciResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAbacusRequest(_message.Message):
+    """Asks to delete an abacus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`abaci/{abacus}`."""
+    request_id: _builtins.str
+    """As AddNumberRequest.request_id."""
+    expected_etag: _builtins.str
+    """As AddNumberRequest.expected_etag."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        expected_etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_etag", b"expected_etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAbacusRequest: _TypeAlias = DeleteAbacusRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAbacusResponse(_message.Message):
+    """What was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    repeated: _builtins.bool
+    """The request was a repeat: it was done before, and this is the first answer."""
+    @_builtins.property
+    def previous(self) -> Global___Sum:
+        """The sum just before."""
+
+    def __init__(
+        self,
+        *,
+        previous: Global___Sum | None = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous", "repeated", b"repeated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAbacusResponse: _TypeAlias = DeleteAbacusResponse  # noqa: Y015
+
+@_typing.final
+class LedgerEntry(_message.Message):
+    """A change of an abacus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LedgerEntry._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: LedgerEntry._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_ADD: LedgerEntry._Kind.ValueType  # 1
+        """A number was added."""
+        KIND_BATCH: LedgerEntry._Kind.ValueType  # 2
+        """Numbers of one message of AddNumbers were added."""
+        KIND_JOB: LedgerEntry._Kind.ValueType  # 3
+        """A job's total was added."""
+        KIND_RESET: LedgerEntry._Kind.ValueType  # 4
+        """The sum was set to 0."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What sort of change it is."""
+
+    KIND_UNSPECIFIED: LedgerEntry.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_ADD: LedgerEntry.Kind.ValueType  # 1
+    """A number was added."""
+    KIND_BATCH: LedgerEntry.Kind.ValueType  # 2
+    """Numbers of one message of AddNumbers were added."""
+    KIND_JOB: LedgerEntry.Kind.ValueType  # 3
+    """A job's total was added."""
+    KIND_RESET: LedgerEntry.Kind.ValueType  # 4
+    """The sum was set to 0."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADD_COUNT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    INITIATED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`abaci/{abacus}/entries/{version}`."""
+    kind: Global___LedgerEntry.Kind.ValueType
+    """What sort of change it is."""
+    amount: _builtins.str
+    """By how much the sum changed, as a plain decimal."""
+    add_count: _builtins.int
+    """How many numbers were added."""
+    version: _builtins.int
+    """The abacus's version just after."""
+    principal: _builtins.str
+    """Who asked for it, as WhoAmI tells."""
+    initiated_by: _builtins.str
+    """The abacus node that made it."""
+    request_id: _builtins.str
+    """The request_id, if there was one."""
+    job: _builtins.str
+    """The job, `jobs/{job}`, whose total it is."""
+    stream_id: _builtins.str
+    """The stream_id, if there was one."""
+    sequence: _builtins.int
+    """The message's number in its stream."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___LedgerEntry.Kind.ValueType = ...,
+        amount: _builtins.str = ...,
+        add_count: _builtins.int = ...,
+        version: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        principal: _builtins.str = ...,
+        initiated_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        job: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_count", b"add_count", "amount", b"amount", "create_time", b"create_time", "initiated_by", b"initiated_by", "job", b"job", "kind", b"kind", "name", b"name", "principal", b"principal", "request_id", b"request_id", "sequence", b"sequence", "stream_id", b"stream_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerEntry: _TypeAlias = LedgerEntry  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """Asks for a list of changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`abaci/{abacus}`."""
+    page_size: _builtins.int
+    """How many at most, 1 to 500. Default 50."""
+    page_token: _builtins.str
+    """The next_page_token of the page before. Default the newest."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """A page of changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerEntry]:
+        """The changes, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LedgerEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AbacusServiceStub(object):
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -41,6 +41,11 @@ class AbacusServiceStub(object):
                 '/tallymesh.v1.AbacusService/AddNumber',
                 request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberResponse.FromString,
+                _registered_method=True)
+        self.AddNumbers = channel.stream_unary(
+                '/tallymesh.v1.AbacusService/AddNumbers',
+                request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersResponse.FromString,
                 _registered_method=True)
         self.GetSum = channel.unary_unary(
                 '/tallymesh.v1.AbacusService/GetSum',
@@ -57,11 +62,26 @@ class AbacusServiceStub(object):
                 request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.WatchSumRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.Sum.FromString,
                 _registered_method=True)
+        self.ListAbaci = channel.unary_unary(
+                '/tallymesh.v1.AbacusService/ListAbaci',
+                request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciResponse.FromString,
+                _registered_method=True)
+        self.DeleteAbacus = channel.unary_unary(
+                '/tallymesh.v1.AbacusService/DeleteAbacus',
+                request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/tallymesh.v1.AbacusService/ListEntries',
+                request_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class AbacusServiceServicer(object):
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -69,7 +89,22 @@ class AbacusServiceServicer(object):
         """Adds a number; a negative one subtracts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-        retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+        retry), ABORTED (ETAG_MISMATCH; read the sum again), FAILED_PRECONDITION (REQUEST_ID_FORGOTTEN;
+        do not retry). Safe to retry with a request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddNumbers(self, request_iterator, context):
+        """Adds many numbers, some in each message: all of a message are added as one change, as it arrives.
+        Answers when the caller has sent its last. If the stream breaks before that, the messages up to
+        some point are added: send it again under its stream_id, and those are counted no second time.
+        Over REST the body is an array of requests, the first one's name stands in the path.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
+        the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
+        message at fault is added. Safe to retry with a stream_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,8 +122,7 @@ class AbacusServiceServicer(object):
     def ResetSum(self, request, context):
         """Sets the sum to 0 and returns what it was.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
-        (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+        Errors: as of AddNumber. Safe to retry with a request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +138,36 @@ class AbacusServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAbaci(self, request, context):
+        """Lists the abaci in order of their names.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAbacus(self, request, context):
+        """Deletes an abacus with its ledger. Its next use makes a new one, whose versions go on after those
+        of the old one; who watches it goes on too. What its request ids and stream ids stand for stays
+        remembered: a late repeat of an add counts nothing in the new one.
+
+        Errors: NOT_FOUND (there is none; do not retry), otherwise as of AddNumber. Safe to retry with a
+        request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Lists the changes of an abacus, the newest first. About the last 1,000 are kept.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AbacusServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +175,11 @@ def add_AbacusServiceServicer_to_server(servicer, server):
                     servicer.AddNumber,
                     request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberResponse.SerializeToString,
+            ),
+            'AddNumbers': grpc.stream_unary_rpc_method_handler(
+                    servicer.AddNumbers,
+                    request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersResponse.SerializeToString,
             ),
             'GetSum': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSum,
@@ -127,6 +196,21 @@ def add_AbacusServiceServicer_to_server(servicer, server):
                     request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.WatchSumRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.Sum.SerializeToString,
             ),
+            'ListAbaci': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAbaci,
+                    request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciResponse.SerializeToString,
+            ),
+            'DeleteAbacus': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAbacus,
+                    request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tallymesh.v1.AbacusService', rpc_method_handlers)
@@ -136,8 +220,8 @@ def add_AbacusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AbacusService(object):
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -158,6 +242,33 @@ class AbacusService(object):
             '/tallymesh.v1.AbacusService/AddNumber',
             tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberRequest.SerializeToString,
             tallymesh_dot_v1_dot_abacus__service__pb2.AddNumberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddNumbers(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tallymesh.v1.AbacusService/AddNumbers',
+            tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersRequest.SerializeToString,
+            tallymesh_dot_v1_dot_abacus__service__pb2.AddNumbersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -239,6 +350,87 @@ class AbacusService(object):
             '/tallymesh.v1.AbacusService/WatchSum',
             tallymesh_dot_v1_dot_abacus__service__pb2.WatchSumRequest.SerializeToString,
             tallymesh_dot_v1_dot_abacus__service__pb2.Sum.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAbaci(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.AbacusService/ListAbaci',
+            tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciRequest.SerializeToString,
+            tallymesh_dot_v1_dot_abacus__service__pb2.ListAbaciResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAbacus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.AbacusService/DeleteAbacus',
+            tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusRequest.SerializeToString,
+            tallymesh_dot_v1_dot_abacus__service__pb2.DeleteAbacusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.AbacusService/ListEntries',
+            tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesRequest.SerializeToString,
+            tallymesh_dot_v1_dot_abacus__service__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

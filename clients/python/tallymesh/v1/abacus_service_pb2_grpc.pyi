@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AbacusServiceStub:
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -40,7 +40,18 @@ class AbacusServiceStub:
     """Adds a number; a negative one subtracts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-    retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+    retry), ABORTED (ETAG_MISMATCH; read the sum again), FAILED_PRECONDITION (REQUEST_ID_FORGOTTEN;
+    do not retry). Safe to retry with a request_id.
+    """
+    AddNumbers: _grpc.StreamUnaryMultiCallable[_abacus_service_pb2.AddNumbersRequest, _abacus_service_pb2.AddNumbersResponse]
+    """Adds many numbers, some in each message: all of a message are added as one change, as it arrives.
+    Answers when the caller has sent its last. If the stream breaks before that, the messages up to
+    some point are added: send it again under its stream_id, and those are counted no second time.
+    Over REST the body is an array of requests, the first one's name stands in the path.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
+    the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
+    message at fault is added. Safe to retry with a stream_id.
     """
     GetSum: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]
     """Returns the sum; 0 for an abacus never used.
@@ -50,8 +61,7 @@ class AbacusServiceStub:
     ResetSum: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.ResetSumRequest, _abacus_service_pb2.ResetSumResponse]
     """Sets the sum to 0 and returns what it was.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
-    (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+    Errors: as of AddNumber. Safe to retry with a request_id.
     """
     WatchSum: _grpc.UnaryStreamMultiCallable[_abacus_service_pb2.WatchSumRequest, _abacus_service_pb2.Sum]
     """Streams the sum: as it is, then whenever it changes (the first change at once, the rest at most
@@ -59,11 +69,29 @@ class AbacusServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
     """
+    ListAbaci: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.ListAbaciRequest, _abacus_service_pb2.ListAbaciResponse]
+    """Lists the abaci in order of their names.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+    """
+    DeleteAbacus: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.DeleteAbacusRequest, _abacus_service_pb2.DeleteAbacusResponse]
+    """Deletes an abacus with its ledger. Its next use makes a new one, whose versions go on after those
+    of the old one; who watches it goes on too. What its request ids and stream ids stand for stays
+    remembered: a late repeat of an add counts nothing in the new one.
+
+    Errors: NOT_FOUND (there is none; do not retry), otherwise as of AddNumber. Safe to retry with a
+    request_id.
+    """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.ListEntriesRequest, _abacus_service_pb2.ListEntriesResponse]
+    """Lists the changes of an abacus, the newest first. About the last 1,000 are kept.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+    """
 
 @_typing.type_check_only
 class AbacusServiceAsyncStub(AbacusServiceStub):
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -72,7 +100,18 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
     """Adds a number; a negative one subtracts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-    retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+    retry), ABORTED (ETAG_MISMATCH; read the sum again), FAILED_PRECONDITION (REQUEST_ID_FORGOTTEN;
+    do not retry). Safe to retry with a request_id.
+    """
+    AddNumbers: _aio.StreamUnaryMultiCallable[_abacus_service_pb2.AddNumbersRequest, _abacus_service_pb2.AddNumbersResponse]  # type: ignore[assignment]
+    """Adds many numbers, some in each message: all of a message are added as one change, as it arrives.
+    Answers when the caller has sent its last. If the stream breaks before that, the messages up to
+    some point are added: send it again under its stream_id, and those are counted no second time.
+    Over REST the body is an array of requests, the first one's name stands in the path.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
+    the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
+    message at fault is added. Safe to retry with a stream_id.
     """
     GetSum: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]  # type: ignore[assignment]
     """Returns the sum; 0 for an abacus never used.
@@ -82,8 +121,7 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
     ResetSum: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.ResetSumRequest, _abacus_service_pb2.ResetSumResponse]  # type: ignore[assignment]
     """Sets the sum to 0 and returns what it was.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
-    (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+    Errors: as of AddNumber. Safe to retry with a request_id.
     """
     WatchSum: _aio.UnaryStreamMultiCallable[_abacus_service_pb2.WatchSumRequest, _abacus_service_pb2.Sum]  # type: ignore[assignment]
     """Streams the sum: as it is, then whenever it changes (the first change at once, the rest at most
@@ -91,10 +129,28 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
     """
+    ListAbaci: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.ListAbaciRequest, _abacus_service_pb2.ListAbaciResponse]  # type: ignore[assignment]
+    """Lists the abaci in order of their names.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+    """
+    DeleteAbacus: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.DeleteAbacusRequest, _abacus_service_pb2.DeleteAbacusResponse]  # type: ignore[assignment]
+    """Deletes an abacus with its ledger. Its next use makes a new one, whose versions go on after those
+    of the old one; who watches it goes on too. What its request ids and stream ids stand for stays
+    remembered: a late repeat of an add counts nothing in the new one.
+
+    Errors: NOT_FOUND (there is none; do not retry), otherwise as of AddNumber. Safe to retry with a
+    request_id.
+    """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.ListEntriesRequest, _abacus_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """Lists the changes of an abacus, the newest first. About the last 1,000 are kept.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+    """
 
 class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
-    0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+    """Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+    0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
     retry after it), DEADLINE_EXCEEDED and INTERNAL.
     """
 
@@ -107,7 +163,24 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds a number; a negative one subtracts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-        retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+        retry), ABORTED (ETAG_MISMATCH; read the sum again), FAILED_PRECONDITION (REQUEST_ID_FORGOTTEN;
+        do not retry). Safe to retry with a request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def AddNumbers(
+        self,
+        request_iterator: _MaybeAsyncIterator[_abacus_service_pb2.AddNumbersRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abacus_service_pb2.AddNumbersResponse, _abc.Awaitable[_abacus_service_pb2.AddNumbersResponse]]:
+        """Adds many numbers, some in each message: all of a message are added as one change, as it arrives.
+        Answers when the caller has sent its last. If the stream breaks before that, the messages up to
+        some point are added: send it again under its stream_id, and those are counted no second time.
+        Over REST the body is an array of requests, the first one's name stands in the path.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
+        the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
+        message at fault is added. Safe to retry with a stream_id.
         """
 
     @_abc_1.abstractmethod
@@ -129,8 +202,7 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abacus_service_pb2.ResetSumResponse, _abc.Awaitable[_abacus_service_pb2.ResetSumResponse]]:
         """Sets the sum to 0 and returns what it was.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
-        (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+        Errors: as of AddNumber. Safe to retry with a request_id.
         """
 
     @_abc_1.abstractmethod
@@ -141,6 +213,42 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_abacus_service_pb2.Sum], _abc.AsyncIterator[_abacus_service_pb2.Sum]]:
         """Streams the sum: as it is, then whenever it changes (the first change at once, the rest at most
         about 20 messages a second), and again unchanged at least every 10 s. Has no end of its own.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAbaci(
+        self,
+        request: _abacus_service_pb2.ListAbaciRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abacus_service_pb2.ListAbaciResponse, _abc.Awaitable[_abacus_service_pb2.ListAbaciResponse]]:
+        """Lists the abaci in order of their names.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteAbacus(
+        self,
+        request: _abacus_service_pb2.DeleteAbacusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abacus_service_pb2.DeleteAbacusResponse, _abc.Awaitable[_abacus_service_pb2.DeleteAbacusResponse]]:
+        """Deletes an abacus with its ledger. Its next use makes a new one, whose versions go on after those
+        of the old one; who watches it goes on too. What its request ids and stream ids stand for stays
+        remembered: a late repeat of an add counts nothing in the new one.
+
+        Errors: NOT_FOUND (there is none; do not retry), otherwise as of AddNumber. Safe to retry with a
+        request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _abacus_service_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abacus_service_pb2.ListEntriesResponse, _abc.Awaitable[_abacus_service_pb2.ListEntriesResponse]]:
+        """Lists the changes of an abacus, the newest first. About the last 1,000 are kept.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
         """

@@ -88,6 +88,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The job cannot be replayed: it has not failed, or failed in a way that no further attempt can
     mend. ErrorInfo.metadata holds `state`. Code FAILED_PRECONDITION; do not retry.
     """
+    ERROR_REASON_REQUEST_ID_FORGOTTEN: _ErrorReason.ValueType  # 22
+    """The request_id or stream_id tells a time so long ago that it may have been used and forgotten:
+    nothing is done, lest it be done twice. Code FAILED_PRECONDITION; do not retry. A new id does it
+    for certain, and a second time if it was done before.
+    """
+    ERROR_REASON_BATCHES_MISSING: _ErrorReason.ValueType  # 23
+    """Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
+    the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed or a job ended as it did. Names are stable; new ones may be added."""
@@ -151,5 +160,14 @@ ERROR_REASON_JOB_TIMED_OUT: ErrorReason.ValueType  # 20
 ERROR_REASON_JOB_NOT_REPLAYABLE: ErrorReason.ValueType  # 21
 """The job cannot be replayed: it has not failed, or failed in a way that no further attempt can
 mend. ErrorInfo.metadata holds `state`. Code FAILED_PRECONDITION; do not retry.
+"""
+ERROR_REASON_REQUEST_ID_FORGOTTEN: ErrorReason.ValueType  # 22
+"""The request_id or stream_id tells a time so long ago that it may have been used and forgotten:
+nothing is done, lest it be done twice. Code FAILED_PRECONDITION; do not retry. A new id does it
+for certain, and a second time if it was done before.
+"""
+ERROR_REASON_BATCHES_MISSING: ErrorReason.ValueType  # 23
+"""Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
+the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -85,6 +85,13 @@ const (
 	// The job cannot be replayed: it has not failed, or failed in a way that no further attempt can
 	// mend. ErrorInfo.metadata holds `state`. Code FAILED_PRECONDITION; do not retry.
 	ErrorReason_ERROR_REASON_JOB_NOT_REPLAYABLE ErrorReason = 21
+	// The request_id or stream_id tells a time so long ago that it may have been used and forgotten:
+	// nothing is done, lest it be done twice. Code FAILED_PRECONDITION; do not retry. A new id does it
+	// for certain, and a second time if it was done before.
+	ErrorReason_ERROR_REASON_REQUEST_ID_FORGOTTEN ErrorReason = 22
+	// Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
+	// the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
+	ErrorReason_ERROR_REASON_BATCHES_MISSING ErrorReason = 23
 )
 
 // Enum value maps for ErrorReason.
@@ -112,30 +119,34 @@ var (
 		19: "ERROR_REASON_CHUNK_TIMED_OUT",
 		20: "ERROR_REASON_JOB_TIMED_OUT",
 		21: "ERROR_REASON_JOB_NOT_REPLAYABLE",
+		22: "ERROR_REASON_REQUEST_ID_FORGOTTEN",
+		23: "ERROR_REASON_BATCHES_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":         0,
-		"ERROR_REASON_INVALID_FIELD":       1,
-		"ERROR_REASON_UNKNOWN_KERNEL":      2,
-		"ERROR_REASON_NOT_FOUND":           3,
-		"ERROR_REASON_REQUEST_ID_REUSED":   4,
-		"ERROR_REASON_JOB_ENDED":           5,
-		"ERROR_REASON_BACKLOG_FULL":        6,
-		"ERROR_REASON_NO_FREE_SLOT":        7,
-		"ERROR_REASON_STORE_UNAVAILABLE":   8,
-		"ERROR_REASON_SERVICE_UNAVAILABLE": 9,
-		"ERROR_REASON_ETAG_MISMATCH":       10,
-		"ERROR_REASON_SHUTTING_DOWN":       11,
-		"ERROR_REASON_MALFORMED_REQUEST":   12,
-		"ERROR_REASON_INTERNAL":            13,
-		"ERROR_REASON_CHUNK_FAILED":        14,
-		"ERROR_REASON_CHUNK_CRASHED":       15,
-		"ERROR_REASON_WORKERS_LOST":        16,
-		"ERROR_REASON_WORK_REFUSED":        17,
-		"ERROR_REASON_DEADLINE_EXCEEDED":   18,
-		"ERROR_REASON_CHUNK_TIMED_OUT":     19,
-		"ERROR_REASON_JOB_TIMED_OUT":       20,
-		"ERROR_REASON_JOB_NOT_REPLAYABLE":  21,
+		"ERROR_REASON_UNSPECIFIED":          0,
+		"ERROR_REASON_INVALID_FIELD":        1,
+		"ERROR_REASON_UNKNOWN_KERNEL":       2,
+		"ERROR_REASON_NOT_FOUND":            3,
+		"ERROR_REASON_REQUEST_ID_REUSED":    4,
+		"ERROR_REASON_JOB_ENDED":            5,
+		"ERROR_REASON_BACKLOG_FULL":         6,
+		"ERROR_REASON_NO_FREE_SLOT":         7,
+		"ERROR_REASON_STORE_UNAVAILABLE":    8,
+		"ERROR_REASON_SERVICE_UNAVAILABLE":  9,
+		"ERROR_REASON_ETAG_MISMATCH":        10,
+		"ERROR_REASON_SHUTTING_DOWN":        11,
+		"ERROR_REASON_MALFORMED_REQUEST":    12,
+		"ERROR_REASON_INTERNAL":             13,
+		"ERROR_REASON_CHUNK_FAILED":         14,
+		"ERROR_REASON_CHUNK_CRASHED":        15,
+		"ERROR_REASON_WORKERS_LOST":         16,
+		"ERROR_REASON_WORK_REFUSED":         17,
+		"ERROR_REASON_DEADLINE_EXCEEDED":    18,
+		"ERROR_REASON_CHUNK_TIMED_OUT":      19,
+		"ERROR_REASON_JOB_TIMED_OUT":        20,
+		"ERROR_REASON_JOB_NOT_REPLAYABLE":   21,
+		"ERROR_REASON_REQUEST_ID_FORGOTTEN": 22,
+		"ERROR_REASON_BATCHES_MISSING":      23,
 	}
 )
 
@@ -170,7 +181,7 @@ var File_tallymesh_v1_errors_proto protoreflect.FileDescriptor
 
 const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xd7\x05\n" +
+	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xa0\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -194,7 +205,9 @@ const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x12\x12 \n" +
 	"\x1cERROR_REASON_CHUNK_TIMED_OUT\x10\x13\x12\x1e\n" +
 	"\x1aERROR_REASON_JOB_TIMED_OUT\x10\x14\x12#\n" +
-	"\x1fERROR_REASON_JOB_NOT_REPLAYABLE\x10\x15b\x06proto3"
+	"\x1fERROR_REASON_JOB_NOT_REPLAYABLE\x10\x15\x12%\n" +
+	"!ERROR_REASON_REQUEST_ID_FORGOTTEN\x10\x16\x12 \n" +
+	"\x1cERROR_REASON_BATCHES_MISSING\x10\x17b\x06proto3"
 
 var (
 	file_tallymesh_v1_errors_proto_rawDescOnce sync.Once

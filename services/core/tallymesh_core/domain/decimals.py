@@ -1,6 +1,7 @@
 """Exact decimals: read from text within bounds, written back plainly. No float comes near them."""
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -59,6 +60,15 @@ def parse_decimal(text: str, field: str) -> Exact:
     # Decimal is not subject to the interpreter's limit on the digits of an int's text.
     magnitude = int(Decimal(digits or 0)) * 10**zeros
     return Exact(-magnitude if found["sign"] == "-" else magnitude, max(0, scale))
+
+
+def total(values: Iterable[Exact]) -> Exact:
+    """Returns the sum of decimals, exactly; 0 for none."""
+    by_scale: dict[int, int] = {}
+    for unscaled, scale in values:
+        by_scale[scale] = by_scale.get(scale, 0) + unscaled
+    most = max(by_scale, default=0)
+    return Exact(sum(part * 10 ** (most - scale) for scale, part in by_scale.items()), most)
 
 
 def format_decimal(value: Exact) -> str:

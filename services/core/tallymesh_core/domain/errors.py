@@ -116,6 +116,36 @@ class RequestIdReused(DomainError):
         )
 
 
+class RequestIdForgotten(DomainError):
+    """Whether the id has been used cannot be known any more: it says that it is too old."""
+
+    reason = "REQUEST_ID_FORGOTTEN"
+    code = Code.FAILED_PRECONDITION
+
+    def __init__(self, request_id: str, field: str = "request_id") -> None:
+        super().__init__(
+            f"{field}: {request_id!r} was made longer ago than ids are remembered for,"
+            " so a repeat of it could not be told",
+            field=field,
+            metadata={"field": field, "value": request_id},
+        )
+
+
+class BatchesMissing(DomainError):
+    """Batches of a stream have not been added that come before this one."""
+
+    reason = "BATCHES_MISSING"
+    code = Code.FAILED_PRECONDITION
+
+    def __init__(self, stream_id: str, sequence: int, last: int) -> None:
+        super().__init__(
+            f"sequence: {sequence} does not follow {last}, the last batch that was added of"
+            f" {stream_id!r}",
+            field="sequence",
+            metadata={"field": "sequence", "value": str(sequence), "last": str(last)},
+        )
+
+
 class JobEnded(DomainError):
     """The job has come to a final state, so the call cannot change it."""
 

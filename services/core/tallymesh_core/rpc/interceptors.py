@@ -68,6 +68,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request_deserializer=self._wrap_reader(handler.request_deserializer, method),
                 response_serializer=handler.response_serializer,
             )
+        elif handler.request_streaming:
+            wrapped = grpc.stream_unary_rpc_method_handler(
+                self._wrap_upload(handler.stream_unary, method),
+                request_deserializer=self._wrap_reader(handler.request_deserializer, method),
+                response_serializer=handler.response_serializer,
+            )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._wrap_unary(handler.unary_unary, method),
@@ -110,6 +116,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return handle
 
+    def _wrap_upload(self, inner: Any, method: str) -> Any:
+        answer = self._wrap_unary(inner, method)
+
+        async def handle(
+            requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> Any:
+            return await answer(_each_readable(requests), context)
+
+        return handle
+
     def _wrap_stream(self, inner: Any, method: str) -> Any:
         async def handle(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
@@ -130,6 +146,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 def _demand_readable(request: Any) -> None:
     if isinstance(request, MalformedRequest):
         raise request
+
+
+async def _each_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        _demand_readable(request)
+        yield request
 
 
 class _Call:

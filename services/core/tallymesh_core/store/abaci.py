@@ -1,72 +1,56 @@
 """Abaci: named exact sums, added to by anyone at once, each add counted once."""
 
-import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
-from typing import NamedTuple, Self
+from enum import IntEnum
 
 from tallymesh_core.domain.decimals import Exact, format_decimal
-from tallymesh_core.domain.errors import EtagMismatch, RequestIdReused
+from tallymesh_core.domain.errors import (
+    BatchesMissing,
+    DomainError,
+    EtagMismatch,
+    NotFound,
+    RequestIdForgotten,
+    RequestIdReused,
+)
 from tallymesh_core.store import rods
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.ledger import KEPT, Kind, Origin, pack_entry
+from tallymesh_core.store.once import Memory, Once
 from tallymesh_core.store.scripts import Script
+from tallymesh_core.store.sums import Abacus, Sum
 
 #: Where a limb hands its carry on: after a million adds at the earliest, and far below 2^52, up to
 #: which Lua is exact.
 _LIMB_LIMIT = 2**50
-#: The fields of an abacus that are not its limbs: version, adds since the last reset, time.
-_FACTS = (b"v", b"n", b"t")
-
-_EVENTS_AT_ONCE = 1000
-_BLOCK_SECONDS = 2.0
-#: A connection that says nothing for so much longer than it was asked to wait is dead.
-_PATIENCE_SECONDS = 2.0
+#: An id is forgotten when so many have come after it, however short a time that took.
+_REMEMBERED = 1_000_000
 
 _ADD = Script.load("abacus_add")
+_ADD_BATCH = Script.load("abacus_add_batch")
 _RESET = Script.load("abacus_reset")
+_DELETE = Script.load("abacus_delete")
 
 
 class _Code(IntEnum):
-    """What abacus_add.lua and abacus_reset.lua answer."""
+    """What abacus_add.lua, abacus_reset.lua and abacus_delete.lua answer."""
 
     DONE = 0
     REPEATED = 1
     REUSED = 2
     CHANGED = 3
+    FORGOTTEN = 4
+    MISSING = 5
 
 
-class Memory(Enum):
-    """Where ids are remembered; the value is for how many milliseconds at least."""
+class _BatchCode(IntEnum):
+    """What abacus_add_batch.lua answers."""
 
-    REQUESTS = 3_600_000
-    JOBS = 7 * 24 * 3_600_000
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """What makes a change count once, however often it is asked for.
-
-    Attributes:
-        id: Names the change, within its abacus and memory.
-        memory: Where the id is remembered.
-    """
-
-    id: str
-    memory: Memory = Memory.REQUESTS
-
-
-class Abacus(NamedTuple):
-    """Which abacus: whose, and its name without `abaci/`."""
-
-    tenant: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        """Its place in keys and events."""
-        return f"{self.tenant}/{self.name}"
+    ADDED = 0
+    REPEATED = 1
+    MISSING = 2
+    FORGOTTEN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +60,37 @@ class Add:
     Attributes:
         abacus: To which.
         amount: What is added.
+        origin: Where it comes from.
         once: Makes it count once.
         expected_etag: If given, the add is made only to a sum of this etag.
     """
 
     abacus: Abacus
     amount: Exact
+    origin: Origin
     once: Once | None = None
     expected_etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
-    """The state of an abacus.
+class Batch:
+    """What several adds of a stream come to.
 
     Attributes:
-        value: The sum.
-        add_count: How many adds are in it since it was last reset.
-        version: Grows with every change; 0 for one never used.
-        update_ms: When it last changed, in milliseconds since the epoch; 0 for one never used.
+        abacus: To which.
+        amount: The sum of all of them.
+        add_count: How many they are.
+        origin: Where they come from.
+        stream_id: Names the stream, so that the batch counts once; "" counts it each time.
+        sequence: The batch's number in the stream, from 1 on.
     """
 
-    value: Exact
+    abacus: Abacus
+    amount: Exact
     add_count: int
-    version: int
-    update_ms: int
-
-    @property
-    def etag(self) -> str:
-        """Stands for this state; the time tells it from one of a store that lost its latest."""
-        return f"{self.version}-{self.update_ms}"
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Reads the hash of an abacus."""
-        version, add_count, update_ms = (int(fields.get(fact, 0)) for fact in _FACTS)
-        limbs = {int(index): int(limb) for index, limb in fields.items() if index not in _FACTS}
-        return cls(rods.join(limbs), add_count, version, update_ms)
-
-    @classmethod
-    def from_record(cls, record: bytes) -> Self:
-        """Reads the same in the one text that the scripts make of it."""
-        words = record.split()
-        return cls.from_fields(dict(zip(words[::2], words[1::2], strict=True)))
+    origin: Origin
+    stream_id: str = ""
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +102,21 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedBatch:
+    """The answer to a batch.
+
+    Attributes:
+        sum: The sum just after; of a batch that had been counted before, the sum as it is.
+        repeated: Whether it had been counted before.
+        last: Number of the last batch of its stream that was added; 0 without a stream.
+    """
+
+    sum: Sum
+    repeated: bool
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """The answer to a reset: the sums before and after, and whether it had been done before."""
 
@@ -138,26 +125,36 @@ class Reset:
     repeated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The answer to a delete: the sum just before, and whether it had been done before."""
+
+    previous: Sum
+    repeated: bool
+
+
 class Abaci:
     """The abaci of a store."""
 
-    def __init__(self, store: Store, *, limb_limit: int = _LIMB_LIMIT) -> None:
+    def __init__(
+        self, store: Store, *, limb_limit: int = _LIMB_LIMIT, remembered: int = _REMEMBERED
+    ) -> None:
         """Opens the abaci of a store.
 
         Args:
             store: Where they are kept.
             limb_limit: Where a limb hands its carry on: 10^9 to 2^50.
+            remembered: An id is forgotten when so many have come after it to its abacus.
         """
         self._store = store
         self._limb_limit = limb_limit
+        self._remembered = remembered
 
     def shard_of(self, abacus: Abacus) -> int:
         """Returns the shard on which an abacus lives."""
         return self._store.shard_of(*abacus)
 
-    async def add(
-        self, shard: int, adds: Sequence[Add]
-    ) -> list[Added | RequestIdReused | EtagMismatch]:
+    async def add(self, shard: int, adds: Sequence[Add]) -> list[Added | DomainError]:
         """Makes adds in one step of the store, one after the other.
 
         Args:
@@ -165,26 +162,66 @@ class Abaci:
             adds: The adds. Each stands for itself: a refused one leaves the others be.
 
         Returns:
-            The answer to each, in their order: an error if its id stands for another request, or
+            The answer to each, in their order: RequestIdReused if its id stands for another
+            request, RequestIdForgotten if it may stand for a request of long ago, EtagMismatch if
             the abacus has another etag than expected.
 
         Raises:
             StoreUnavailable: The store gave no answer. The adds may have been made or not: those
                 with a `once` can safely be asked for again.
         """
-        arguments: list[str | int] = [self._limb_limit]
+        arguments: list[str | int | bytes] = [self._limb_limit, KEPT]
         for add in adds:
-            limbs = rods.split(add.amount)
-            request = f"add {format_decimal(add.amount)} {add.expected_etag}"
-            arguments += _identity(add.abacus, add.once, request)
+            amount, limbs = format_decimal(add.amount), rods.split(add.amount)
+            id_ = add.once.id if add.once else ""
+            kind = Kind.JOB if add.once and add.once.memory is Memory.JOBS else Kind.ADD
+            arguments += self._identity(add.abacus, add.once, f"add {amount} {add.expected_etag}")
+            arguments.append(pack_entry(kind, add.origin, amount=amount, add_count=1, id_=id_))
             arguments += (add.expected_etag, len(limbs))
             for limb in limbs.items():
                 arguments += limb
         answers = await self._store.run(_ADD, shard, *arguments)
         return [
-            _added(add, _Code(code), record)
+            _refusal(_Code(code), add.abacus, add.once, add.expected_etag, record)
+            or Added(Sum.from_record(record), code == _Code.REPEATED)
             for add, code, record in zip(adds, answers[::2], answers[1::2], strict=True)
         ]
+
+    async def add_batch(self, batch: Batch) -> AddedBatch:
+        """Adds what several adds of a stream come to, as one change.
+
+        Raises:
+            BatchesMissing: Batches of its stream that come before it have not been added.
+            RequestIdForgotten: The stream may be one of long ago.
+            StoreUnavailable: The store gave no answer; with a `stream_id` it is safe to ask again.
+        """
+        once = Once(batch.stream_id, Memory.STREAMS) if batch.stream_id else None
+        entry = pack_entry(
+            Kind.BATCH,
+            batch.origin,
+            amount=format_decimal(batch.amount),
+            add_count=batch.add_count,
+            id_=batch.stream_id,
+            sequence=batch.sequence,
+        )
+        limbs = [part for limb in rods.split(batch.amount).items() for part in limb]
+        code, record, last = await self._store.run(
+            _ADD_BATCH,
+            self.shard_of(batch.abacus),
+            self._limb_limit,
+            KEPT,
+            *self._identity(batch.abacus, once, ""),
+            batch.sequence,
+            entry,
+            batch.add_count,
+            *limbs,
+        )
+        match _BatchCode(code):
+            case _BatchCode.MISSING:
+                raise BatchesMissing(batch.stream_id, batch.sequence, int(last))
+            case _BatchCode.FORGOTTEN:
+                raise RequestIdForgotten(batch.stream_id, "stream_id")
+        return AddedBatch(Sum.from_record(record), code == _BatchCode.REPEATED, int(last))
 
     async def get(self, abacus: Abacus) -> Sum:
         """Returns the state of an abacus.
@@ -194,13 +231,41 @@ class Abaci:
         """
         shard = self.shard_of(abacus)
         async with self._store.at(shard) as client:
-            key = f"{self._store.prefix(shard)}abacus:{abacus.path}"
-            return Sum.from_fields(await client.hgetall(key))
+            return Sum.from_fields(await client.hgetall(self._key(shard, abacus)))
 
     async def reset(
-        self, abacus: Abacus, once: Once | None = None, expected_etag: str = ""
+        self, abacus: Abacus, origin: Origin, once: Once | None = None, expected_etag: str = ""
     ) -> Reset:
         """Sets an abacus to 0.
+
+        Args:
+            abacus: Which.
+            origin: Where this comes from.
+            once: Makes it be done once.
+            expected_etag: If given, it is done only to a sum of this etag.
+
+        Raises:
+            EtagMismatch: The sum has another etag.
+            RequestIdReused: The id of `once` stands for another request.
+            RequestIdForgotten: The id of `once` may stand for a request of long ago.
+            StoreUnavailable: The store gave no answer; with a `once` it is safe to ask again.
+        """
+        code, before, after = await self._store.run(
+            _RESET,
+            self.shard_of(abacus),
+            *self._identity(abacus, once, f"reset {expected_etag}"),
+            KEPT,
+            pack_entry(Kind.RESET, origin, id_=once.id if once else ""),
+            expected_etag,
+        )
+        if refusal := _refusal(_Code(code), abacus, once, expected_etag, before):
+            raise refusal
+        return Reset(Sum.from_record(before), Sum.from_record(after), code == _Code.REPEATED)
+
+    async def delete(
+        self, abacus: Abacus, once: Once | None = None, expected_etag: str = ""
+    ) -> Deleted:
+        """Deletes an abacus with its ledger; what its ids stand for stays remembered.
 
         Args:
             abacus: Which.
@@ -208,81 +273,99 @@ class Abaci:
             expected_etag: If given, it is done only to a sum of this etag.
 
         Raises:
+            NotFound: There is no such abacus.
             EtagMismatch: The sum has another etag.
             RequestIdReused: The id of `once` stands for another request.
+            RequestIdForgotten: The id of `once` may stand for a request of long ago.
             StoreUnavailable: The store gave no answer; with a `once` it is safe to ask again.
         """
-        code, before, after = await self._store.run(
-            _RESET,
+        code, before = await self._store.run(
+            _DELETE,
             self.shard_of(abacus),
-            *_identity(abacus, once, f"reset {expected_etag}"),
+            *self._identity(abacus, once, f"delete {expected_etag}"),
             expected_etag,
         )
-        if once and code == _Code.REUSED:
-            raise RequestIdReused(once.id)
-        if code == _Code.CHANGED:
-            raise _mismatch(abacus, expected_etag, before)
-        return Reset(Sum.from_record(before), Sum.from_record(after), code == _Code.REPEATED)
+        if refusal := _refusal(_Code(code), abacus, once, expected_etag, before):
+            raise refusal
+        return Deleted(Sum.from_record(before), code == _Code.REPEATED)
 
-    async def last_change(self, shard: int) -> str:
-        """Returns the place of the last change on a shard, for `changes` to go on from.
-
-        Raises:
-            StoreUnavailable: The store gave no answer.
-        """
-        async with self._store.at(shard) as client:
-            last = await client.xrevrange(self._events(shard), count=1)
-        return last[0][0].decode() if last else "0-0"
-
-    async def changes(self, shard: int, after: str) -> tuple[str, set[str] | None]:
-        """Waits for changes on a shard, for about two seconds.
+    async def page(
+        self, tenant: str, after: str, limit: int
+    ) -> tuple[list[tuple[Abacus, Sum]], str]:
+        """Lists abaci in order of their names.
 
         Args:
-            shard: Where to look.
-            after: Place after which to look.
+            tenant: Whose.
+            after: Only names that sort after this one; "" for the first.
+            limit: How many at most.
 
         Returns:
-            The place to go on from, and the paths of the abaci that changed; None in their stead
-            when there were so many changes that some may have been missed.
+            The abaci with their sums, and the name to go on from, or "" when there are no more.
 
         Raises:
             StoreUnavailable: The store gave no answer.
         """
-        async with (
-            self._store.at(shard, blocking=True) as reader,
-            asyncio.timeout(_BLOCK_SECONDS + _PATIENCE_SECONDS),
-        ):
-            streams = await reader.xread(
-                {self._events(shard): after},
-                count=_EVENTS_AT_ONCE,
-                block=round(_BLOCK_SECONDS * 1000),
-            )
-        if not streams:
-            return after, set()
-        [(_, events)] = streams
-        last = events[-1][0].decode()
-        if len(events) == _EVENTS_AT_ONCE:
-            return last, None
-        return last, {event[b"abacus"].decode() for _, event in events}
+        names: list[str] = []
+        for shard in range(self._store.shards):
+            async with self._store.at(shard) as client:
+                names += [
+                    name.decode()
+                    for name in await client.zrangebylex(
+                        f"{self._store.prefix(shard)}abaci:{tenant}",
+                        f"({after}" if after else "-",
+                        "+",
+                        start=0,
+                        num=limit + 1,
+                    )
+                ]
+        names.sort()
+        following = names[limit - 1] if len(names) > limit else ""
+        abaci = [Abacus(tenant, name) for name in names[:limit]]
+        by_shard: dict[int, list[Abacus]] = {}
+        for abacus in abaci:
+            by_shard.setdefault(self.shard_of(abacus), []).append(abacus)
+        sums: dict[Abacus, Sum] = {}
+        for shard, some in by_shard.items():
+            async with self._store.at(shard) as client:
+                pipe = client.pipeline(transaction=False)
+                for abacus in some:
+                    pipe.hgetall(self._key(shard, abacus))
+                found = map(Sum.from_fields, await pipe.execute())
+            sums |= zip(some, found, strict=True)
+        # One that was deleted meanwhile is left out.
+        return [(abacus, sums[abacus]) for abacus in abaci if sums[abacus].version], following
 
-    def _events(self, shard: int) -> str:
-        return f"{self._store.prefix(shard)}abacus-events"
+    def _key(self, shard: int, abacus: Abacus) -> str:
+        return f"{self._store.prefix(shard)}abacus:{abacus.path}"
+
+    def _identity(self, abacus: Abacus, once: Once | None, request: str) -> list[str | int | bytes]:
+        """Returns what tells the scripts which abacus, and whether they did it before."""
+        if once is None:
+            return [abacus.path, Memory.REQUESTS.name.lower(), 0, 0, "", 0, ""]
+        return [
+            abacus.path,
+            once.memory.name.lower(),
+            once.memory.value,
+            self._remembered,
+            once.id,
+            once.made_ms,
+            hashlib.blake2b(request.encode(), digest_size=12).hexdigest() if request else "",
+        ]
 
 
-def _added(add: Add, code: _Code, record: bytes) -> Added | RequestIdReused | EtagMismatch:
-    if add.once and code is _Code.REUSED:
-        return RequestIdReused(add.once.id)
-    if code is _Code.CHANGED:
-        return _mismatch(add.abacus, add.expected_etag, record)
-    return Added(Sum.from_record(record), code is _Code.REPEATED)
-
-
-def _mismatch(abacus: Abacus, expected: str, record: bytes) -> EtagMismatch:
-    return EtagMismatch(f"abaci/{abacus.name}", expected, Sum.from_record(record).etag)
-
-
-def _identity(abacus: Abacus, once: Once | None, request: str) -> list[str | int]:
-    """Returns the arguments that tell the scripts which abacus, and whether they did it before."""
-    memory = once.memory if once else Memory.REQUESTS
-    fingerprint = hashlib.blake2b(request.encode(), digest_size=12).hexdigest() if once else ""
-    return [abacus.path, memory.name.lower(), memory.value, once.id if once else "", fingerprint]
+def _refusal(
+    code: _Code, abacus: Abacus, once: Once | None, expected_etag: str, record: bytes
+) -> DomainError | None:
+    """Returns the error that a script's code stands for, or None if it did what it was asked."""
+    id_ = once.id if once else ""
+    match code:
+        case _Code.REUSED:
+            return RequestIdReused(id_)
+        case _Code.FORGOTTEN:
+            return RequestIdForgotten(id_)
+        case _Code.CHANGED:
+            current = Sum.from_record(record).etag
+            return EtagMismatch(f"abaci/{abacus.name}", expected_etag, current)
+        case _Code.MISSING:
+            return NotFound(f"abaci/{abacus.name}")
+    return None

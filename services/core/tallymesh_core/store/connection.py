@@ -16,7 +16,7 @@ from tallymesh_core.store.scripts import Script
 from tallymesh_core.store.topology import Topology
 
 #: Version of the layout of keys and values. A store of another one is refused.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _META = "tm:meta"
 #: A script is sent after the slot that it is for so often; slots that move more often move wildly.

@@ -4,8 +4,8 @@
 
 // Exact sums, shared by everyone, watched by anyone.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/abacus_service.proto.
  */
 export const file_tallymesh_v1_abacus_service: GenFile = /*@__PURE__*/
-  fileDesc("CiF0YWxseW1lc2gvdjEvYWJhY3VzX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSK6AQoDU3VtEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkSEwoGbnVtYmVyGAMgASgDSACIAQESEQoJYWRkX2NvdW50GAQgASgDEg8KB3ZlcnNpb24YBSABKAMSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2Fuc3dlcmVkX2J5GAcgASgJEgwKBGV0YWcYCCABKAlCCQoHX251bWJlciKHAQoQQWRkTnVtYmVyUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKBm51bWJlchgCIAEoEkgAEhEKB2RlY2ltYWwYAyABKAlIABISCgpyZXF1ZXN0X2lkGAQgASgJEgsKA2pvYhgFIAEoCRIVCg1leHBlY3RlZF9ldGFnGAYgASgJQggKBmFtb3VudCJUChFBZGROdW1iZXJSZXNwb25zZRINCgVhZGRlZBgBIAEoCRIeCgNzdW0YAiABKAsyES50YWxseW1lc2gudjEuU3VtEhAKCHJlcGVhdGVkGAMgASgIIh0KDUdldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJKCg9SZXNldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEhUKDWV4cGVjdGVkX2V0YWcYAyABKAkiaQoQUmVzZXRTdW1SZXNwb25zZRIjCghwcmV2aW91cxgBIAEoCzIRLnRhbGx5bWVzaC52MS5TdW0SHgoDc3VtGAIgASgLMhEudGFsbHltZXNoLnYxLlN1bRIQCghyZXBlYXRlZBgDIAEoCCIfCg9XYXRjaFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCTKiAgoNQWJhY3VzU2VydmljZRJMCglBZGROdW1iZXISHi50YWxseW1lc2gudjEuQWRkTnVtYmVyUmVxdWVzdBofLnRhbGx5bWVzaC52MS5BZGROdW1iZXJSZXNwb25zZRI4CgZHZXRTdW0SGy50YWxseW1lc2gudjEuR2V0U3VtUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5TdW0SSQoIUmVzZXRTdW0SHS50YWxseW1lc2gudjEuUmVzZXRTdW1SZXF1ZXN0Gh4udGFsbHltZXNoLnYxLlJlc2V0U3VtUmVzcG9uc2USPgoIV2F0Y2hTdW0SHS50YWxseW1lc2gudjEuV2F0Y2hTdW1SZXF1ZXN0GhEudGFsbHltZXNoLnYxLlN1bTABYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CiF0YWxseW1lc2gvdjEvYWJhY3VzX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSK6AQoDU3VtEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkSEwoGbnVtYmVyGAMgASgDSACIAQESEQoJYWRkX2NvdW50GAQgASgDEg8KB3ZlcnNpb24YBSABKAMSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2Fuc3dlcmVkX2J5GAcgASgJEgwKBGV0YWcYCCABKAlCCQoHX251bWJlciKHAQoQQWRkTnVtYmVyUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKBm51bWJlchgCIAEoEkgAEhEKB2RlY2ltYWwYAyABKAlIABISCgpyZXF1ZXN0X2lkGAQgASgJEgsKA2pvYhgFIAEoCRIVCg1leHBlY3RlZF9ldGFnGAYgASgJQggKBmFtb3VudCJUChFBZGROdW1iZXJSZXNwb25zZRINCgVhZGRlZBgBIAEoCRIeCgNzdW0YAiABKAsyES50YWxseW1lc2gudjEuU3VtEhAKCHJlcGVhdGVkGAMgASgIImkKEUFkZE51bWJlcnNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEg8KB251bWJlcnMYBCADKBISEAoIZGVjaW1hbHMYBSADKAkihQEKEkFkZE51bWJlcnNSZXNwb25zZRIWCg5hY2NlcHRlZF9jb3VudBgBIAEoAxIWCg5yZXBlYXRlZF9jb3VudBgCIAEoAxINCgVhZGRlZBgDIAEoCRIeCgNzdW0YBCABKAsyES50YWxseW1lc2gudjEuU3VtEhAKCHNlcXVlbmNlGAUgASgDIh0KDUdldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJKCg9SZXNldFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEhUKDWV4cGVjdGVkX2V0YWcYAyABKAkiaQoQUmVzZXRTdW1SZXNwb25zZRIjCghwcmV2aW91cxgBIAEoCzIRLnRhbGx5bWVzaC52MS5TdW0SHgoDc3VtGAIgASgLMhEudGFsbHltZXNoLnYxLlN1bRIQCghyZXBlYXRlZBgDIAEoCCIfCg9XYXRjaFN1bVJlcXVlc3QSDAoEbmFtZRgBIAEoCSI5ChBMaXN0QWJhY2lSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIk4KEUxpc3RBYmFjaVJlc3BvbnNlEiAKBWFiYWNpGAEgAygLMhEudGFsbHltZXNoLnYxLlN1bRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTgoTRGVsZXRlQWJhY3VzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSFQoNZXhwZWN0ZWRfZXRhZxgDIAEoCSJNChREZWxldGVBYmFjdXNSZXNwb25zZRIjCghwcmV2aW91cxgBIAEoCzIRLnRhbGx5bWVzaC52MS5TdW0SEAoIcmVwZWF0ZWQYAiABKAgi9wIKC0xlZGdlckVudHJ5EgwKBG5hbWUYASABKAkSLAoEa2luZBgCIAEoDjIeLnRhbGx5bWVzaC52MS5MZWRnZXJFbnRyeS5LaW5kEg4KBmFtb3VudBgDIAEoCRIRCglhZGRfY291bnQYBCABKAMSDwoHdmVyc2lvbhgFIAEoAxIvCgtjcmVhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcHJpbmNpcGFsGAcgASgJEhQKDGluaXRpYXRlZF9ieRgIIAEoCRISCgpyZXF1ZXN0X2lkGAkgASgJEgsKA2pvYhgKIAEoCRIRCglzdHJlYW1faWQYCyABKAkSEAoIc2VxdWVuY2UYDCABKAMiWAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDAoIS0lORF9BREQQARIOCgpLSU5EX0JBVENIEAISDAoIS0lORF9KT0IQAxIOCgpLSU5EX1JFU0VUEAQiSwoSTGlzdEVudHJpZXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJaChNMaXN0RW50cmllc1Jlc3BvbnNlEioKB2VudHJpZXMYASADKAsyGS50YWxseW1lc2gudjEuTGVkZ2VyRW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMu4ECg1BYmFjdXNTZXJ2aWNlEkwKCUFkZE51bWJlchIeLnRhbGx5bWVzaC52MS5BZGROdW1iZXJSZXF1ZXN0Gh8udGFsbHltZXNoLnYxLkFkZE51bWJlclJlc3BvbnNlElEKCkFkZE51bWJlcnMSHy50YWxseW1lc2gudjEuQWRkTnVtYmVyc1JlcXVlc3QaIC50YWxseW1lc2gudjEuQWRkTnVtYmVyc1Jlc3BvbnNlKAESOAoGR2V0U3VtEhsudGFsbHltZXNoLnYxLkdldFN1bVJlcXVlc3QaES50YWxseW1lc2gudjEuU3VtEkkKCFJlc2V0U3VtEh0udGFsbHltZXNoLnYxLlJlc2V0U3VtUmVxdWVzdBoeLnRhbGx5bWVzaC52MS5SZXNldFN1bVJlc3BvbnNlEj4KCFdhdGNoU3VtEh0udGFsbHltZXNoLnYxLldhdGNoU3VtUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5TdW0wARJMCglMaXN0QWJhY2kSHi50YWxseW1lc2gudjEuTGlzdEFiYWNpUmVxdWVzdBofLnRhbGx5bWVzaC52MS5MaXN0QWJhY2lSZXNwb25zZRJVCgxEZWxldGVBYmFjdXMSIS50YWxseW1lc2gudjEuRGVsZXRlQWJhY3VzUmVxdWVzdBoiLnRhbGx5bWVzaC52MS5EZWxldGVBYmFjdXNSZXNwb25zZRJSCgtMaXN0RW50cmllcxIgLnRhbGx5bWVzaC52MS5MaXN0RW50cmllc1JlcXVlc3QaIS50YWxseW1lc2gudjEuTGlzdEVudHJpZXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * The state of an abacus.
@@ -125,9 +125,11 @@ export type AddNumberRequest = Message<"tallymesh.v1.AddNumberRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID. It is remembered
-   * for at least an hour within its abacus: the same request again gets the first answer and counts
-   * nothing, a different one ALREADY_EXISTS. Default none.
+   * Makes the call safe to repeat: 1 to 128 visible ASCII characters, best a UUID of version 7. Its
+   * abacus remembers it for at least an hour, or until a million others have come after it: the same
+   * request again gets the first answer and counts nothing, a different one ALREADY_EXISTS. Later, one
+   * that tells its time, as a UUID of version 7 does, is refused as forgotten; of any other it cannot
+   * be told that it is not new. Default none.
    *
    * @generated from field: string request_id = 4;
    */
@@ -135,7 +137,7 @@ export type AddNumberRequest = Message<"tallymesh.v1.AddNumberRequest"> & {
 
   /**
    * Set by a gateway that enters a job's total: `jobs/{job}`. Stands for a request_id that is
-   * remembered for 7 days, so that a job's total counts once.
+   * remembered for 7 days, or until a million others, so that a job's total counts once.
    *
    * @generated from field: string job = 5;
    */
@@ -193,6 +195,108 @@ export const AddNumberResponseSchema: GenMessage<AddNumberResponse> = /*@__PURE_
   messageDesc(file_tallymesh_v1_abacus_service, 2);
 
 /**
+ * Some of the numbers to be added.
+ *
+ * @generated from message tallymesh.v1.AddNumbersRequest
+ */
+export type AddNumbersRequest = Message<"tallymesh.v1.AddNumbersRequest"> & {
+  /**
+   * `abaci/{abacus}`. Needed in the first message of a call only; in others it must be the same.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Makes the stream safe to send again: as AddNumberRequest.request_id, but remembered for 24 h after
+   * the last message. Needed in the first message of a call only; in others it must be the same.
+   * Default none.
+   *
+   * @generated from field: string stream_id = 2;
+   */
+  streamId: string;
+
+  /**
+   * The message's number in its stream, where that has an id: from 1 on, one after the other. A stream
+   * may take several calls, so that a caller need not keep all that it has sent. A message whose
+   * number was added before counts as repeated, whatever is in it.
+   *
+   * @generated from field: int64 sequence = 3;
+   */
+  sequence: bigint;
+
+  /**
+   * Whole numbers to add. With `decimals` together 1 to 10,000.
+   *
+   * @generated from field: repeated sint64 numbers = 4;
+   */
+  numbers: bigint[];
+
+  /**
+   * Decimals to add, each as AddNumberRequest.decimal.
+   *
+   * @generated from field: repeated string decimals = 5;
+   */
+  decimals: string[];
+};
+
+/**
+ * Describes the message tallymesh.v1.AddNumbersRequest.
+ * Use `create(AddNumbersRequestSchema)` to create a new message.
+ */
+export const AddNumbersRequestSchema: GenMessage<AddNumbersRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 3);
+
+/**
+ * What was added.
+ *
+ * @generated from message tallymesh.v1.AddNumbersResponse
+ */
+export type AddNumbersResponse = Message<"tallymesh.v1.AddNumbersResponse"> & {
+  /**
+   * How many numbers this call has added.
+   *
+   * @generated from field: int64 accepted_count = 1;
+   */
+  acceptedCount: bigint;
+
+  /**
+   * How many numbers of this call had been added before.
+   *
+   * @generated from field: int64 repeated_count = 2;
+   */
+  repeatedCount: bigint;
+
+  /**
+   * What the accepted ones come to, as a plain decimal.
+   *
+   * @generated from field: string added = 3;
+   */
+  added: string;
+
+  /**
+   * The sum just after the last message.
+   *
+   * @generated from field: tallymesh.v1.Sum sum = 4;
+   */
+  sum?: Sum | undefined;
+
+  /**
+   * The last message of the stream that is added; 0 for a stream without an id.
+   *
+   * @generated from field: int64 sequence = 5;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message tallymesh.v1.AddNumbersResponse.
+ * Use `create(AddNumbersResponseSchema)` to create a new message.
+ */
+export const AddNumbersResponseSchema: GenMessage<AddNumbersResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 4);
+
+/**
  * Asks for a sum.
  *
  * @generated from message tallymesh.v1.GetSumRequest
@@ -211,7 +315,7 @@ export type GetSumRequest = Message<"tallymesh.v1.GetSumRequest"> & {
  * Use `create(GetSumRequestSchema)` to create a new message.
  */
 export const GetSumRequestSchema: GenMessage<GetSumRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_abacus_service, 3);
+  messageDesc(file_tallymesh_v1_abacus_service, 5);
 
 /**
  * Asks to set a sum to 0.
@@ -246,7 +350,7 @@ export type ResetSumRequest = Message<"tallymesh.v1.ResetSumRequest"> & {
  * Use `create(ResetSumRequestSchema)` to create a new message.
  */
 export const ResetSumRequestSchema: GenMessage<ResetSumRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_abacus_service, 4);
+  messageDesc(file_tallymesh_v1_abacus_service, 6);
 
 /**
  * What the sum was.
@@ -281,7 +385,7 @@ export type ResetSumResponse = Message<"tallymesh.v1.ResetSumResponse"> & {
  * Use `create(ResetSumResponseSchema)` to create a new message.
  */
 export const ResetSumResponseSchema: GenMessage<ResetSumResponse> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_abacus_service, 5);
+  messageDesc(file_tallymesh_v1_abacus_service, 7);
 
 /**
  * Asks to watch a sum.
@@ -302,11 +406,339 @@ export type WatchSumRequest = Message<"tallymesh.v1.WatchSumRequest"> & {
  * Use `create(WatchSumRequestSchema)` to create a new message.
  */
 export const WatchSumRequestSchema: GenMessage<WatchSumRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_abacus_service, 6);
+  messageDesc(file_tallymesh_v1_abacus_service, 8);
 
 /**
- * Abaci. An abacus holds one exact decimal sum. It comes into being by its first use, with the sum
- * 0. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
+ * Asks for a list of abaci.
+ *
+ * @generated from message tallymesh.v1.ListAbaciRequest
+ */
+export type ListAbaciRequest = Message<"tallymesh.v1.ListAbaciRequest"> & {
+  /**
+   * How many at most, 1 to 500. Default 50.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * The next_page_token of the page before. Default the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListAbaciRequest.
+ * Use `create(ListAbaciRequestSchema)` to create a new message.
+ */
+export const ListAbaciRequestSchema: GenMessage<ListAbaciRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 9);
+
+/**
+ * A page of abaci.
+ *
+ * @generated from message tallymesh.v1.ListAbaciResponse
+ */
+export type ListAbaciResponse = Message<"tallymesh.v1.ListAbaciResponse"> & {
+  /**
+   * Their sums, by name.
+   *
+   * @generated from field: repeated tallymesh.v1.Sum abaci = 1;
+   */
+  abaci: Sum[];
+
+  /**
+   * Asks for the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListAbaciResponse.
+ * Use `create(ListAbaciResponseSchema)` to create a new message.
+ */
+export const ListAbaciResponseSchema: GenMessage<ListAbaciResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 10);
+
+/**
+ * Asks to delete an abacus.
+ *
+ * @generated from message tallymesh.v1.DeleteAbacusRequest
+ */
+export type DeleteAbacusRequest = Message<"tallymesh.v1.DeleteAbacusRequest"> & {
+  /**
+   * `abaci/{abacus}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * As AddNumberRequest.request_id.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * As AddNumberRequest.expected_etag.
+   *
+   * @generated from field: string expected_etag = 3;
+   */
+  expectedEtag: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.DeleteAbacusRequest.
+ * Use `create(DeleteAbacusRequestSchema)` to create a new message.
+ */
+export const DeleteAbacusRequestSchema: GenMessage<DeleteAbacusRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 11);
+
+/**
+ * What was deleted.
+ *
+ * @generated from message tallymesh.v1.DeleteAbacusResponse
+ */
+export type DeleteAbacusResponse = Message<"tallymesh.v1.DeleteAbacusResponse"> & {
+  /**
+   * The sum just before.
+   *
+   * @generated from field: tallymesh.v1.Sum previous = 1;
+   */
+  previous?: Sum | undefined;
+
+  /**
+   * The request was a repeat: it was done before, and this is the first answer.
+   *
+   * @generated from field: bool repeated = 2;
+   */
+  repeated: boolean;
+};
+
+/**
+ * Describes the message tallymesh.v1.DeleteAbacusResponse.
+ * Use `create(DeleteAbacusResponseSchema)` to create a new message.
+ */
+export const DeleteAbacusResponseSchema: GenMessage<DeleteAbacusResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 12);
+
+/**
+ * A change of an abacus.
+ *
+ * @generated from message tallymesh.v1.LedgerEntry
+ */
+export type LedgerEntry = Message<"tallymesh.v1.LedgerEntry"> & {
+  /**
+   * `abaci/{abacus}/entries/{version}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What sort of change it is.
+   *
+   * @generated from field: tallymesh.v1.LedgerEntry.Kind kind = 2;
+   */
+  kind: LedgerEntry_Kind;
+
+  /**
+   * By how much the sum changed, as a plain decimal.
+   *
+   * @generated from field: string amount = 3;
+   */
+  amount: string;
+
+  /**
+   * How many numbers were added.
+   *
+   * @generated from field: int64 add_count = 4;
+   */
+  addCount: bigint;
+
+  /**
+   * The abacus's version just after.
+   *
+   * @generated from field: int64 version = 5;
+   */
+  version: bigint;
+
+  /**
+   * When it was made.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 6;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * Who asked for it, as WhoAmI tells.
+   *
+   * @generated from field: string principal = 7;
+   */
+  principal: string;
+
+  /**
+   * The abacus node that made it.
+   *
+   * @generated from field: string initiated_by = 8;
+   */
+  initiatedBy: string;
+
+  /**
+   * The request_id, if there was one.
+   *
+   * @generated from field: string request_id = 9;
+   */
+  requestId: string;
+
+  /**
+   * The job, `jobs/{job}`, whose total it is.
+   *
+   * @generated from field: string job = 10;
+   */
+  job: string;
+
+  /**
+   * The stream_id, if there was one.
+   *
+   * @generated from field: string stream_id = 11;
+   */
+  streamId: string;
+
+  /**
+   * The message's number in its stream.
+   *
+   * @generated from field: int64 sequence = 12;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message tallymesh.v1.LedgerEntry.
+ * Use `create(LedgerEntrySchema)` to create a new message.
+ */
+export const LedgerEntrySchema: GenMessage<LedgerEntry> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 13);
+
+/**
+ * What sort of change it is.
+ *
+ * @generated from enum tallymesh.v1.LedgerEntry.Kind
+ */
+export enum LedgerEntry_Kind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A number was added.
+   *
+   * @generated from enum value: KIND_ADD = 1;
+   */
+  ADD = 1,
+
+  /**
+   * Numbers of one message of AddNumbers were added.
+   *
+   * @generated from enum value: KIND_BATCH = 2;
+   */
+  BATCH = 2,
+
+  /**
+   * A job's total was added.
+   *
+   * @generated from enum value: KIND_JOB = 3;
+   */
+  JOB = 3,
+
+  /**
+   * The sum was set to 0.
+   *
+   * @generated from enum value: KIND_RESET = 4;
+   */
+  RESET = 4,
+}
+
+/**
+ * Describes the enum tallymesh.v1.LedgerEntry.Kind.
+ */
+export const LedgerEntry_KindSchema: GenEnum<LedgerEntry_Kind> = /*@__PURE__*/
+  enumDesc(file_tallymesh_v1_abacus_service, 13, 0);
+
+/**
+ * Asks for a list of changes.
+ *
+ * @generated from message tallymesh.v1.ListEntriesRequest
+ */
+export type ListEntriesRequest = Message<"tallymesh.v1.ListEntriesRequest"> & {
+  /**
+   * `abaci/{abacus}`.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * How many at most, 1 to 500. Default 50.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The next_page_token of the page before. Default the newest.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListEntriesRequest.
+ * Use `create(ListEntriesRequestSchema)` to create a new message.
+ */
+export const ListEntriesRequestSchema: GenMessage<ListEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 14);
+
+/**
+ * A page of changes.
+ *
+ * @generated from message tallymesh.v1.ListEntriesResponse
+ */
+export type ListEntriesResponse = Message<"tallymesh.v1.ListEntriesResponse"> & {
+  /**
+   * The changes, the newest first.
+   *
+   * @generated from field: repeated tallymesh.v1.LedgerEntry entries = 1;
+   */
+  entries: LedgerEntry[];
+
+  /**
+   * Asks for the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListEntriesResponse.
+ * Use `create(ListEntriesResponseSchema)` to create a new message.
+ */
+export const ListEntriesResponseSchema: GenMessage<ListEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_abacus_service, 15);
+
+/**
+ * Abaci. An abacus holds one exact decimal sum. It comes into being by its first change, with the sum
+ * 0 before it. Every call may also answer UNAVAILABLE (STORE_UNAVAILABLE or SHUTTING_DOWN, with RetryInfo:
  * retry after it), DEADLINE_EXCEEDED and INTERNAL.
  *
  * @generated from service tallymesh.v1.AbacusService
@@ -316,7 +748,8 @@ export const AbacusService: GenService<{
    * Adds a number; a negative one subtracts.
    *
    * Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
-   * retry), ABORTED (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+   * retry), ABORTED (ETAG_MISMATCH; read the sum again), FAILED_PRECONDITION (REQUEST_ID_FORGOTTEN;
+   * do not retry). Safe to retry with a request_id.
    *
    * @generated from rpc tallymesh.v1.AbacusService.AddNumber
    */
@@ -324,6 +757,23 @@ export const AbacusService: GenService<{
     methodKind: "unary";
     input: typeof AddNumberRequestSchema;
     output: typeof AddNumberResponseSchema;
+  },
+  /**
+   * Adds many numbers, some in each message: all of a message are added as one change, as it arrives.
+   * Answers when the caller has sent its last. If the stream breaks before that, the messages up to
+   * some point are added: send it again under its stream_id, and those are counted no second time.
+   * Over REST the body is an array of requests, the first one's name stands in the path.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
+   * the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
+   * message at fault is added. Safe to retry with a stream_id.
+   *
+   * @generated from rpc tallymesh.v1.AbacusService.AddNumbers
+   */
+  addNumbers: {
+    methodKind: "client_streaming";
+    input: typeof AddNumbersRequestSchema;
+    output: typeof AddNumbersResponseSchema;
   },
   /**
    * Returns the sum; 0 for an abacus never used.
@@ -340,8 +790,7 @@ export const AbacusService: GenService<{
   /**
    * Sets the sum to 0 and returns what it was.
    *
-   * Errors: INVALID_ARGUMENT (INVALID_FIELD), ALREADY_EXISTS (REQUEST_ID_REUSED), ABORTED
-   * (ETAG_MISMATCH; read the sum again). Safe to retry with a request_id.
+   * Errors: as of AddNumber. Safe to retry with a request_id.
    *
    * @generated from rpc tallymesh.v1.AbacusService.ResetSum
    */
@@ -362,6 +811,45 @@ export const AbacusService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchSumRequestSchema;
     output: typeof SumSchema;
+  },
+  /**
+   * Lists the abaci in order of their names.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+   *
+   * @generated from rpc tallymesh.v1.AbacusService.ListAbaci
+   */
+  listAbaci: {
+    methodKind: "unary";
+    input: typeof ListAbaciRequestSchema;
+    output: typeof ListAbaciResponseSchema;
+  },
+  /**
+   * Deletes an abacus with its ledger. Its next use makes a new one, whose versions go on after those
+   * of the old one; who watches it goes on too. What its request ids and stream ids stand for stays
+   * remembered: a late repeat of an add counts nothing in the new one.
+   *
+   * Errors: NOT_FOUND (there is none; do not retry), otherwise as of AddNumber. Safe to retry with a
+   * request_id.
+   *
+   * @generated from rpc tallymesh.v1.AbacusService.DeleteAbacus
+   */
+  deleteAbacus: {
+    methodKind: "unary";
+    input: typeof DeleteAbacusRequestSchema;
+    output: typeof DeleteAbacusResponseSchema;
+  },
+  /**
+   * Lists the changes of an abacus, the newest first. About the last 1,000 are kept.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD). Safe to retry.
+   *
+   * @generated from rpc tallymesh.v1.AbacusService.ListEntries
+   */
+  listEntries: {
+    methodKind: "unary";
+    input: typeof ListEntriesRequestSchema;
+    output: typeof ListEntriesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tallymesh_v1_abacus_service, 0);
