@@ -1,4 +1,4 @@
-"""How fast sums on an abacus grow: one add at a time, and many at once."""
+"""How fast sums on an abacus grow: one add at a time, many at once, and streams of numbers."""
 
 import asyncio
 import time
@@ -41,12 +41,29 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
             rounds=rounds,
             warm_up=False,
         )
+    numbers = 100_000 if quick else 1_000_000
+    with Client(mesh.edge) as client:
+
+        def stream_rate(amounts: Sequence[int | str]) -> list[float]:
+            begun = time.perf_counter()
+            client.abacus(_ABACUS).add_many(amounts)
+            return [len(amounts) / (time.perf_counter() - begun)]
+
+        streams = interleaved(
+            {
+                "integers": lambda _: stream_rate(range(numbers)),
+                "decimals": lambda _: stream_rate(["-123.45"] * numbers),
+            },
+            rounds=rounds,
+        )
     return [
         ratio("one add, through Envoy / direct", taken["edge"], taken["direct"]),
         of_seconds("one add, through Envoy", taken["edge"]),
         of_seconds("one add, direct", taken["direct"]),
         of_samples(f"adds, {_AT_A_TIME} at a time, through Envoy", rates["edge"], "/s"),
         of_samples(f"adds, {_AT_A_TIME} at a time, direct", rates["direct"], "/s"),
+        of_samples("integers streamed by one client, through Envoy", streams["integers"], "/s"),
+        of_samples("decimals streamed by one client, through Envoy", streams["decimals"], "/s"),
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 from uuid import uuid4
 
 import pytest
@@ -77,6 +78,22 @@ def test_an_abacus(cli: CommandLine) -> None:
     assert "has changed" in cli.fail("abacus", "add", name, "1", "--expected-etag", "1-1", code=1)
     sold = cli.output("abacus", "reset", name, "--expected-etag", etag)
     assert sold == "1099511627775.5\n"
+    assert cli.output("abacus", "get", name) == "0\n"
+
+
+def test_many_numbers_lists_and_entries(cli: CommandLine) -> None:
+    name = f"a{uuid4().hex}"
+    assert cli.output("abacus", "add", name, "42", "0.1", "-7") == "35.1\n"
+    lines = "\n".join(map(str, range(100_000)))
+    command = cli.command("abacus", "add", name, "--stdin", "-o", "json")
+    done = subprocess.run(command, input=lines, text=True, check=True, stdout=subprocess.PIPE)
+    assert json.loads(done.stdout)["accepted_count"] == "100000"
+    assert cli.output("abacus", "get", name) == "4999950035.1\n"
+    listed = json.loads(cli.output("abacus", "list", "--limit", "1000", "-o", "json"))["abaci"]
+    assert [one["add_count"] for one in listed if one["name"] == f"abaci/{name}"] == ["100003"]
+    entries = json.loads(cli.output("abacus", "entries", name, "-o", "json"))["entries"]
+    assert (entries[-1]["amount"], entries[-1]["kind"]) == ("35.1", "KIND_BATCH")
+    assert cli.output("abacus", "delete", name) == "4999950035.1\n"
     assert cli.output("abacus", "get", name) == "0\n"
 
 

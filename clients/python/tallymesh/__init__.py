@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Aborted,
         AlreadyExists,
         BacklogFull,
+        BatchesMissing,
         ChunkTimedOut,
         DeadlineExceeded,
         EtagMismatch,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         JobNotReplayable,
         JobTimedOut,
         NotFound,
+        RequestIdForgotten,
         RequestIdReused,
         StopTimeout,
         TallymeshError,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from tallymesh.jobs import JobHandle
-    from tallymesh.v1.abacus_service_pb2 import Sum
+    from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
     from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
     from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
     from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
@@ -50,6 +52,7 @@ __all__ = [
     "Add",
     "AlreadyExists",
     "BacklogFull",
+    "BatchesMissing",
     "Chunk",
     "ChunkTimedOut",
     "Client",
@@ -69,8 +72,10 @@ __all__ = [
     "JobHandle",
     "JobNotReplayable",
     "JobTimedOut",
+    "LedgerEntry",
     "Limits",
     "NotFound",
+    "RequestIdForgotten",
     "RequestIdReused",
     "Simulate",
     "StopTimeout",
@@ -88,7 +93,7 @@ _HOMES = {
     "dead_letters": ("DeadLetters",),
     "jobs": ("JobHandle",),
     "watching": ("Limits",),
-    "v1.abacus_service_pb2": ("Sum",),
+    "v1.abacus_service_pb2": ("LedgerEntry", "Sum"),
     "v1.dead_letter_service_pb2": ("DeadLetter", "DeadLetterGroup"),
     "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
     "v1.work_pb2": ("Add", "CountPrimes", "Simulate", "Work"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ _BY_REASON: Mapping[str, type[errors.TallymeshError]] = {
     "MALFORMED_REQUEST": errors.InvalidField,
     "UNKNOWN_KERNEL": errors.UnknownKernel,
     "REQUEST_ID_REUSED": errors.RequestIdReused,
+    "REQUEST_ID_FORGOTTEN": errors.RequestIdForgotten,
+    "BATCHES_MISSING": errors.BatchesMissing,
     "JOB_ENDED": errors.JobEnded,
     "JOB_NOT_REPLAYABLE": errors.JobNotReplayable,
     "BACKLOG_FULL": errors.BacklogFull,
@@ -43,6 +46,11 @@ _BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
     grpc.StatusCode.UNKNOWN: errors.InternalError,
     grpc.StatusCode.DATA_LOSS: errors.InternalError,
 }
+
+# Codes by which a proxy, or gRPC itself, tells that a connection broke.
+_BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
+# Seconds before a stream that broke is sent again; each further time waits twice as long.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
 class Stream(Protocol[Item_co]):
@@ -97,6 +105,42 @@ class Caller:
                 away = error
             time.sleep(pause)
 
+    def upload(
+        self,
+        method: grpc.StreamUnaryMultiCallable[Request, Answer],
+        requests: Sequence[Request],
+        timeout: float | None = None,
+    ) -> Answer:
+        """Returns the answer to a stream of requests, which must be safe to send again.
+
+        A stream that breaks is sent again, whole, until the timeout.
+
+        Args:
+            method: What to call.
+            requests: What to send.
+            timeout: Seconds for all attempts together; None for the client's own.
+
+        Raises:
+            TallymeshError: The call failed.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        delay = _FIRST_PAUSE
+        broken: errors.TallymeshError | None = None
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                return method(iter(requests), timeout=left, metadata=self._metadata)
+            except grpc.RpcError as failed:
+                error = translate(failed)
+                if broken is not None and isinstance(error, errors.DeadlineExceeded):
+                    raise broken from failed  # which tells why there was no answer
+                pause = max(delay, error.retry_after or 0.0)
+                if not is_accident(error) or time.monotonic() + pause >= deadline:
+                    raise error from failed
+                broken = error
+            time.sleep(pause)
+            delay = min(2 * delay, _LONGEST_PAUSE)
+
     def stream(
         self,
         method: grpc.UnaryStreamMultiCallable[Request, Answer],
@@ -115,8 +159,19 @@ class Caller:
 
 
 def new_request_id() -> str:
-    """Returns an id that makes one mutating call safe to repeat."""
-    return str(uuid.uuid4())
+    """Returns an id that makes one mutating call safe to repeat: a UUID of version 7.
+
+    It tells its time, so that the mesh can refuse it when it is too old to be remembered.
+    """
+    ms = time.time_ns() // 1_000_000
+    noise = secrets.randbits(74)
+    value = ms << 80 | 7 << 76 | noise >> 62 << 64 | 2 << 62 | noise & (1 << 62) - 1
+    return str(uuid.UUID(int=value))
+
+
+def is_accident(error: errors.TallymeshError) -> bool:
+    """Tells whether a stream broke on its way; an error with a reason is the mesh's own word."""
+    return error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
 
 
 def translate(error: grpc.RpcError) -> errors.TallymeshError:

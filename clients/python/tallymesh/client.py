@@ -17,6 +17,7 @@ from tallymesh.errors import InvalidField
 from tallymesh.jobs import JobHandle
 from tallymesh.many_jobs import collect, make_batches
 from tallymesh.quantities import exact_text
+from tallymesh.v1.abacus_service_pb2 import ListAbaciRequest, Sum
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from tallymesh.v1.fleet_service_pb2 import DrainWorkerRequest, DrainWorkerResponse
@@ -355,6 +356,20 @@ class Client:
     def abacus(self, name: str) -> Abacus:
         """Returns the abacus of this name, with or without `abaci/`, without asking the mesh."""
         return Abacus(self._caller, self._abaci, resource_name("abaci", name), self._limits)
+
+    def abaci(self, *, page_size: int = 50) -> Iterator[Sum]:
+        """Yields the sums of all abaci in order of their names, page by page.
+
+        Args:
+            page_size: How many to ask for in one call, 1 to 500.
+        """
+        request = ListAbaciRequest(page_size=page_size)
+        while True:
+            page = self._caller.unary(self._abaci.ListAbaci, request)
+            yield from page.abaci
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def drain_worker(self, name: str) -> DrainWorkerResponse:
         """Makes a worker finish what it computes, hand the rest back and end. No attempt is spent.

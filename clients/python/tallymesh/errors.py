@@ -97,6 +97,17 @@ class RequestIdReused(AlreadyExists):
     """The request id was used before with a different request."""
 
 
+class RequestIdForgotten(TallymeshError):
+    """The id is so old that it may have been used and forgotten; nothing was done.
+
+    It is the time in the id that counts: if even new ids are refused, a clock is wrong.
+    """
+
+
+class BatchesMissing(TallymeshError):
+    """Numbers of the stream have not been added that come before these."""
+
+
 class JobEnded(TallymeshError):
     """The job has ended, so that the call cannot change it."""
 

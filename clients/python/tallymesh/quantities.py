@@ -15,6 +15,8 @@ _POWER = re.compile(rf"([+-]?)({_DIGITS})\s*(?:\^|\*\*)\s*({_DIGITS})", re.ASCII
 _DECIMAL = re.compile(
     rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII
 )
+# What most numbers look like; they need no further look.
+_PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100})?", re.ASCII)
 
 
 def parse_integer(text: str) -> int:
@@ -72,6 +74,8 @@ def exact_text(value: int | Decimal | str) -> str:
         ValueError: It is not finite, or over 4,096 digits.
     """
     if isinstance(value, str):
+        if _PLAIN.fullmatch(value):
+            return value
         value = parse_decimal(value)
     if isinstance(value, Decimal):
         if not value.is_finite():

@@ -13,16 +13,13 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from tallymesh.calls import Stream, translate
+from tallymesh.calls import Stream, is_accident, translate
 from tallymesh.errors import DeadlineExceeded, TallymeshError, Unreachable
 
 Item = TypeVar("Item", bound=Message)
 
 #: Told of every cut that is about to be mended.
 OnCut = Callable[[TallymeshError], None]
-
-# Codes by which a proxy, or gRPC itself, tells that a connection broke.
-_BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
 
 
 @dataclass(frozen=True)
@@ -90,10 +87,8 @@ def read_on(
             error: TallymeshError = Unreachable("the stream ended before its time")
         except grpc.RpcError as broken:
             error = translate(broken)
-            # An error with a reason is the mesh's own word, not an accident on the way.
-            accident = error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
             reached = last_sign_of_life is not None or error.request_id
-            if not accident or not reached:
+            if not is_accident(error) or not reached:
                 raise error from broken
         finally:
             stream.cancel()

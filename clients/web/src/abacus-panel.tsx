@@ -230,5 +230,7 @@ export function AbacusPanel({ name, onName, skewMs }: AbacusPanelProps) {
 }
 
 function newest(last: Sum | undefined, next: Sum): Sum {
-  return last && last.name === next.name && last.version > next.version ? last : next;
+  // One that was deleted begins anew, from version 0.
+  const isOlder = last?.name === next.name && last.version > next.version && next.version > 0n;
+  return isOlder ? last : next;
 }

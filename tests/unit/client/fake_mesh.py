@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -35,6 +34,7 @@ from tallymesh.v1 import (
 from tallymesh.v1.errors_pb2 import ERROR_REASON_CHUNK_FAILED, ErrorReason
 from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent, Keepalive, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, Result, Work
+from tallymesh_core.domain.decimals import Exact, format_decimal, parse_decimal, total
 from tallymesh_core.domain.errors import DomainError, NotFound
 from tallymesh_core.rpc import status
 
@@ -47,6 +47,10 @@ class Cut:
     """Breaks a stream as a proxy would: a bare code, no reason."""
 
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+
+
+class Reset(Exception):
+    """Breaks a call as a proxy would."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class FakeMesh(
         self.health = meshes.GetHealthResponse(status=meshes.GetHealthResponse.STATUS_HEALTHY)
         self.sums: dict[str, abaci.Sum] = {}
         self.entries: list[abaci.LedgerEntry] = []
-        self.streams_added: set[tuple[str, int]] = set()
+        self.batches: set[tuple[str, int]] = set()
+        self.totals: dict[str, Exact] = {}
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
         abacus_service_pb2_grpc.add_AbacusServiceServicer_to_server(self, self._server)
@@ -220,15 +225,16 @@ class FakeMesh(
     def AddNumbers(self, requests: Any, context: Any) -> abaci.AddNumbersResponse:
         messages = list(requests)
         self._begin("AddNumbers", messages, context)
-        known = self.streams_added
-        new = [one for one in messages if (one.stream_id, one.sequence) not in known]
-        known.update((one.stream_id, one.sequence) for one in messages)
-        added = sum(map(_total, new), Decimal())
+        name, stream = messages[0].name, messages[0].stream_id
+        new = [one for one in messages if (stream, one.sequence) not in self.batches]
+        self.batches.update((stream, one.sequence) for one in messages)
+        added = total(map(_total, new))
+        self.totals[name] = total((self.totals.get(name, Exact(0)), added))
         return abaci.AddNumbersResponse(
             accepted_count=sum(map(_count, new)),
             repeated_count=sum(map(_count, messages)) - sum(map(_count, new)),
-            added=f"{added:f}",
-            sum=abaci.Sum(name=messages[0].name, value=f"{added:f}"),
+            added=format_decimal(added),
+            sum=abaci.Sum(name=name, value=format_decimal(self.totals[name])),
             sequence=messages[-1].sequence,
         )
 
@@ -278,6 +284,8 @@ class FakeMesh(
                 return
             if isinstance(error, DomainError):
                 self._abort(context, error)
+            if isinstance(error, Reset):
+                context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
             raise error
 
     def _abort(self, context: Any, error: DomainError) -> None:
@@ -316,8 +324,9 @@ def _count(message: abaci.AddNumbersRequest) -> int:
     return len(message.numbers) + len(message.decimals)
 
 
-def _total(message: abaci.AddNumbersRequest) -> Decimal:
-    return sum(map(Decimal, message.decimals), Decimal(sum(message.numbers)))
+def _total(message: abaci.AddNumbersRequest) -> Exact:
+    decimals = [parse_decimal(text, "decimals") for text in message.decimals]
+    return total((Exact(sum(message.numbers)), *decimals))
 
 
 def running_job(**fields: Any) -> Job:

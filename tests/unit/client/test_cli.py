@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from tallymesh import DeadLetter, DeadLetterGroup, Sum
+from tallymesh import DeadLetter, DeadLetterGroup, LedgerEntry, Sum
 from tallymesh.cli import plugins
 from tallymesh.cli.root import root
 from tallymesh.v1 import errors_pb2
@@ -22,6 +22,7 @@ from tallymesh.v1.job_pb2 import Chunk, Job
 from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
 from tallymesh_core.domain import errors as domain
 from tallymesh_core.rpc.interceptors import InternalError
+from tests.harness.polling import eventually_sync
 from tests.unit.client.fake_mesh import (
     NAME,
     Cut,
@@ -44,8 +45,8 @@ def run(mesh: FakeMesh, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in process against the fake mesh."""
     monkeypatch.setenv("TALLYMESH_ADDRESS", mesh.address)
 
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(root, arguments)
+    def invoke(*arguments: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(root, arguments, input=stdin)
 
     return invoke
 
@@ -60,7 +61,9 @@ def start(mesh: FakeMesh) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a command as a process of its own."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def popen(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    def popen(
+        *arguments: str, stderr: int = subprocess.PIPE, stdin: int | None = None
+    ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tallymesh", *arguments],
             env={
@@ -69,6 +72,7 @@ def start(mesh: FakeMesh) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
                 "TERM": "xterm",
                 "COLUMNS": "120",
             },
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
         )
@@ -434,6 +438,82 @@ def test_abacus_commands(mesh: FakeMesh, run: Run) -> None:
     mesh.streams.append([Sum(value="1", version=1), Sum(value="2", version=2), Silence()])
     watched = run("abacus", "watch", "beans", "--timeout", "200ms")
     assert (watched.exit_code, watched.stdout) == (4, "1\n2\n")
+    mesh.sums["abaci/peas"] = Sum(name="abaci/peas", value="-7", add_count=3)
+    assert cells(run("abacus", "list").stdout) == [
+        ["beans", "12.5", "0", "-"],
+        ["peas", "-7", "3", "-"],
+    ]
+    assert len(run("abacus", "list", "--limit", "1", "-o", "jsonl").stdout.splitlines()) == 1
+    assert run("abacus", "delete", "peas").stdout == "-7\n"
+    gone = run("abacus", "delete", "peas")
+    assert (gone.exit_code, "abaci/peas does not exist" in gone.stderr) == (1, True)
+
+
+def test_entries_of_an_abacus(mesh: FakeMesh, run: Run) -> None:
+    kind = LedgerEntry
+    mesh.entries = [
+        LedgerEntry(kind=kind.KIND_RESET, amount="-5.5", principal="ada", initiated_by="abacus-1"),
+        LedgerEntry(kind=kind.KIND_BATCH, amount="5.5", add_count=9, stream_id="s"),
+    ]
+    listed = run("abacus", "entries", "beans")
+    assert cells(listed.stdout)[0] == ["-", "reset", "-5.5", "0", "ada", "abacus-1", "-"]
+    assert [cells(listed.stdout)[1][at] for at in (1, 2, 3, -1)] == ["batch", "5.5", "9", "s"]
+    [asked] = mesh.asked("ListEntries")
+    assert asked.parent == "abaci/beans"
+
+
+def test_several_amounts_are_one_change(mesh: FakeMesh, run: Run) -> None:
+    assert run("abacus", "add", "beans", "42", "0.1", "-7").stdout == "35.1\n"
+    [[message]] = mesh.asked("AddNumbers")
+    assert (message.name, list(message.decimals)) == ("abaci/beans", ["42", "0.1", "-7"])
+    again = [run("abacus", "add", "beans", "1", "2", "--request-id", "r") for _ in range(2)]
+    assert [one.exit_code for one in again] == [0, 0]
+    assert "counted before" in again[1].stderr
+    assert not again[0].stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--stdin", "5"], ["1", "2", "--expected-etag", "1-1"], ["--stdin", "1e"]]
+)
+def test_wrong_uses_of_add(mesh: FakeMesh, run: Run, arguments: list[str]) -> None:
+    assert run("abacus", "add", "beans", *arguments).exit_code == 2
+    assert not mesh.calls
+
+
+def test_numbers_on_stdin(mesh: FakeMesh, run: Run) -> None:
+    done = run("abacus", "add", "beans", "--stdin", stdin="1\n-2\n\n 0.5 \n10_000\n2**70\n3")
+    assert done.stdout == f"{2**70 + 10_002}.5\n"
+    [first], [second] = mesh.asked("AddNumbers")
+    assert (list(first.numbers), len(first.decimals)) == ([1, -2], 3)
+    assert list(second.numbers) == [3]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        ("1\n2\nmany\n", "line 3 of stdin: 'many' is not a number"),
+        ("1\nNaN", "line 2 of stdin: 'NaN' is not a number"),
+        ("1e5000\n", "line 1 of stdin: '1e5000' has more than 4,096 digits"),
+        ("1" * 100_000, "line 1 of stdin is too long"),
+        ("\n\x00\n", "line 2 of stdin"),
+    ],
+)
+def test_a_bad_line_is_named(mesh: FakeMesh, run: Run, stdin: str, said: str) -> None:
+    done = run("abacus", "add", "beans", "--stdin", stdin=stdin)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_numbers_on_stdin_are_added_as_they_come(
+    mesh: FakeMesh, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = start("abacus", "add", "beans", "--stdin", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    for number in (1, 2):
+        process.stdin.write(b"%d\n" % number)
+        process.stdin.flush()
+        eventually_sync(lambda number=number: len(mesh.asked("AddNumbers")) == number)  # type: ignore[misc]
+    assert process.communicate(timeout=10)[0] == b"3\n"
 
 
 def test_status_tells_of_trouble_and_exits_by_it(mesh: FakeMesh, run: Run) -> None:

@@ -22,6 +22,8 @@ BOUND = "in 0 to 100"
         (domain.UnknownKernel("job.work", "x", "add"), errors.UnknownKernel, "INVALID_ARGUMENT"),
         (domain.NotFound("jobs/x"), errors.NotFound, "NOT_FOUND"),
         (domain.RequestIdReused("r"), errors.RequestIdReused, "ALREADY_EXISTS"),
+        (domain.RequestIdForgotten("r"), errors.RequestIdForgotten, "FAILED_PRECONDITION"),
+        (domain.BatchesMissing("s", 5, 3), errors.BatchesMissing, "FAILED_PRECONDITION"),
         (domain.JobEnded("jobs/x", "FAILED"), errors.JobEnded, "FAILED_PRECONDITION"),
         (domain.BacklogFull("full", retry_after=2.5), errors.BacklogFull, "RESOURCE_EXHAUSTED"),
         (domain.EtagMismatch("abaci/a", "1-1", "2-2"), errors.EtagMismatch, "ABORTED"),

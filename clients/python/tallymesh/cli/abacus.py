@@ -1,23 +1,44 @@
-"""Commands about abaci: add, get, watch, reset. Alone, `tallymesh abacus` starts the service."""
+"""Commands about abaci. Alone, `tallymesh abacus` starts the service."""
 # ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from tallymesh.cli import text
 from tallymesh.cli.exits import Exit
-from tallymesh.cli.options import Settings, TakesNumbers, common_options, number, pass_settings
-from tallymesh.cli.output import to_json, write
+from tallymesh.cli.number_lines import arriving_numbers
+from tallymesh.cli.options import (
+    Settings,
+    TakesNumbers,
+    common_options,
+    limit_option,
+    number,
+    pass_settings,
+)
+from tallymesh.cli.output import to_json, write, write_all
 from tallymesh.cli.plugins import load_plugin
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from tallymesh.abacus import Abacus
+    from tallymesh.v1.abacus_service_pb2 import AddNumbersResponse, LedgerEntry, Sum
+
+_LIMIT = 50
+_NUMBER_WIDTH = 40
 
 
 @click.group(invoke_without_command=True)
 @common_options
 @click.pass_context
 def abacus(context: click.Context) -> object:
-    """Add to a shared exact sum, read it, watch it.
+    """Add to shared exact sums, read them, watch them.
 
     Without a command this starts the abacus service itself, where the distribution `tallymesh` is
     installed. An abacus's NAME may be given with or without its "abaci/".
@@ -47,22 +68,52 @@ _expecting = click.option(
 
 @abacus.command(cls=TakesNumbers)
 @click.argument("name")
-@click.argument("amount", type=number)
-@click.option("--request-id", help="Under one id an amount counts once; default a new one.")
+@click.argument("amounts", type=number, nargs=-1, metavar="[AMOUNT]...")
+@click.option("--stdin", "from_stdin", is_flag=True, help="Add the numbers on stdin, one a line.")
+@click.option("--request-id", help="Under one id the same amounts count once; default a new one.")
 @_expecting
 @common_options
 @pass_settings
 def add(
-    settings: Settings, name: str, amount: str, request_id: str | None, expected_etag: str
+    settings: Settings,
+    /,
+    *,
+    name: str,
+    amounts: Sequence[str],
+    from_stdin: bool,
+    request_id: str | None,
+    expected_etag: str,
 ) -> None:
-    """Add AMOUNT, which may be negative, and print the sum just after."""
+    """Add AMOUNTs, which may be negative, and print the sum just after.
+
+    Several are one change. What comes on stdin is added as it comes; with --request-id in one
+    stream, so that the whole of it may be sent again after a failure.
+
+    \b
+    Examples:
+      tallymesh abacus add beans 42 0.1 -7
+      seq 1 1000000 | tallymesh abacus add beans --stdin
+    """
+    if bool(amounts) == from_stdin:
+        raise click.UsageError("give amounts, or --stdin")
+    if expected_etag and len(amounts) != 1:
+        raise click.UsageError("--expected-etag goes with one amount")
     with settings.connect() as client:
-        answer = client.abacus(name).post(
-            amount, request_id=request_id, expected_etag=expected_etag
-        )
-    write(settings, answer, lambda: answer.sum.value)
-    if answer.repeated:
-        click.echo("this request was counted before; the answer is the first one", err=True)
+        target = client.abacus(name)
+        if len(amounts) == 1:
+            single = target.post(amounts[0], request_id=request_id, expected_etag=expected_etag)
+            write(settings, single, lambda: single.sum.value)
+            is_repeat = single.repeated
+        else:
+            many = (
+                _add_stdin(target, request_id)
+                if from_stdin
+                else target.post_many(amounts, stream_id=request_id)
+            )
+            write(settings, many, lambda: many.sum.value)
+            is_repeat = many.repeated_count > 0
+    if is_repeat:
+        click.echo("this request was counted before, and is not counted again", err=True)
 
 
 @abacus.command()
@@ -82,8 +133,6 @@ def get(settings: Settings, name: str) -> None:
 @pass_settings
 def watch(settings: Settings, name: str) -> Exit:
     """Print the sum, and again whenever it changes, until Ctrl-C."""
-    from tallymesh.cli import text
-
     with settings.connect() as client:
         try:
             for current in client.abacus(name).watch(timeout=settings.timeout):
@@ -110,3 +159,87 @@ def reset(settings: Settings, name: str, request_id: str | None, expected_etag: 
     with settings.connect() as client:
         answer = client.abacus(name).clear(request_id=request_id, expected_etag=expected_etag)
     write(settings, answer, lambda: answer.previous.value)
+
+
+@abacus.command("list")
+@limit_option(_LIMIT)
+@common_options
+@pass_settings
+def list_abaci(settings: Settings, limit: int) -> None:
+    """List abaci by name, with their sums.
+
+    \b
+    Example:
+      tallymesh abacus list -o jsonl | jq -r '.name + " " + .value'
+    """
+    with settings.connect() as client:
+        listed = list(islice(client.abaci(page_size=min(limit, 500)), limit))
+    write_all(settings, "abaci", listed, lambda: _sum_table(listed))
+
+
+@abacus.command()
+@click.argument("name")
+@limit_option(_LIMIT)
+@common_options
+@pass_settings
+def entries(settings: Settings, name: str, limit: int) -> None:
+    """List the changes of an abacus, the newest first: who, when, how much."""
+    with settings.connect() as client:
+        found = client.abacus(name).entries(page_size=min(limit, 500))
+        listed = list(islice(found, limit))
+    write_all(settings, "entries", listed, lambda: _entry_table(listed))
+
+
+@abacus.command()
+@click.argument("name")
+@click.option("--request-id", help="Under one id it is deleted once; default a new one.")
+@_expecting
+@common_options
+@pass_settings
+def delete(settings: Settings, name: str, request_id: str | None, expected_etag: str) -> None:
+    """Delete an abacus with its ledger, and print what its sum was."""
+    with settings.connect() as client:
+        previous = client.abacus(name).delete(request_id=request_id, expected_etag=expected_etag)
+    write(settings, previous, lambda: previous.value)
+
+
+def _add_stdin(target: Abacus, request_id: str | None) -> AddNumbersResponse:
+    from tallymesh.many_numbers import joined
+
+    arriving = arriving_numbers(cast("BufferedReader", sys.stdin.buffer))
+    if request_id:
+        return target.post_many(chain.from_iterable(arriving), stream_id=request_id)
+    whole = None
+    for numbers in arriving:
+        whole = joined(whole, target.post_many(numbers))
+    return whole or target.post_many(())
+
+
+def _sum_table(sums: Sequence[Sum]) -> str:
+    rows = [
+        (
+            one.name.removeprefix("abaci/"),
+            text.shortened(one.value, _NUMBER_WIDTH),
+            text.number(one.add_count),
+            text.clock(one.update_time),
+        )
+        for one in sums
+    ]
+    return text.table(("NAME", "SUM", "ADDS", "CHANGED"), rows, right="SUM ADDS")
+
+
+def _entry_table(listed: Sequence[LedgerEntry]) -> str:
+    rows = [
+        (
+            text.clock(entry.create_time),
+            entry.Kind.Name(entry.kind).removeprefix("KIND_").lower(),
+            text.shortened(entry.amount, _NUMBER_WIDTH),
+            text.number(entry.add_count),
+            entry.principal,
+            entry.initiated_by,
+            entry.request_id or entry.job or entry.stream_id or "-",
+        )
+        for entry in listed
+    ]
+    headers = ("AT", "KIND", "AMOUNT", "ADDS", "BY", "NODE", "ID")
+    return text.table(headers, rows, right="AMOUNT ADDS")

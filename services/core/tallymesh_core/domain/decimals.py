@@ -21,7 +21,8 @@ _FORM = re.compile(
 )
 #: A sign, a point and an exponent may come on top of the digits.
 _MAX_TEXT = MAX_DIGITS + 16
-#: Integers up to here are written by int itself, which is fast and refuses long ones.
+#: Integers up to here are read and written by int itself, which is fast and refuses long ones.
+_SHORT_DIGITS = 300
 _SHORT_BITS = 1024
 
 
@@ -58,7 +59,8 @@ def parse_decimal(text: str, field: str) -> Exact:
     if scale > MAX_SCALE or len(digits) + zeros > MAX_DIGITS:
         raise InvalidField(field, text, _BOUND)
     # Decimal is not subject to the interpreter's limit on the digits of an int's text.
-    magnitude = int(Decimal(digits or 0)) * 10**zeros
+    magnitude = int(digits or 0) if len(digits) <= _SHORT_DIGITS else int(Decimal(digits))
+    magnitude *= 10**zeros
     return Exact(-magnitude if found["sign"] == "-" else magnitude, max(0, scale))
 
 
