@@ -576,6 +576,8 @@ def test_a_name_that_is_no_abacus(channel: grpc.Channel, rest: Rest, name: str) 
         lambda: stub.GetSum(abacus.GetSumRequest(name=name)),
         lambda: stub.AddNumber(abacus.AddNumberRequest(name=name, number=1)),
         lambda: stub.ResetSum(abacus.ResetSumRequest(name=name)),
+        lambda: stub.AddNumbers(iter([abacus.AddNumbersRequest(name=name, numbers=[1])])),
+        lambda: stub.DeleteAbacus(abacus.DeleteAbacusRequest(name=name)),
         lambda: list(stub.WatchSum(abacus.WatchSumRequest(name=name))),
     )
     for call in calls:
@@ -589,9 +591,13 @@ def test_a_name_that_is_no_abacus(channel: grpc.Channel, rest: Rest, name: str) 
 def test_an_amount_that_is_none(rest: Rest, cli: CommandLine) -> None:
     path = "/v1/abaci/main:add"
     assert of_rest(rest, "POST", path, {}).metadata["field"] == "amount"
-    for decimal in ("NaN", "Infinity", "1e5000", "many", ""):
+    for decimal in ("NaN", "Infinity", "1e5000", "1e999999", "many", "", "9" * 4097):
         refused = of_rest(rest, "POST", path, {"decimal": decimal})
-        assert (refused.metadata["field"], refused.metadata["value"]) == ("decimal", decimal)
+        assert refused.metadata["field"] == "decimal"
+        assert refused.metadata["value"] in (decimal, f"{decimal[:77]}...")
+        assert "4,096 digits" in refused.metadata["bound"]
+        refused = of_rest(rest, "POST", "/v1/abaci/main:addMany", [{"decimals": ["1", decimal]}])
+        assert refused.metadata["field"] == "decimals[1]"
         assert "4,096 digits" in refused.metadata["bound"]
     refused = of_rest(rest, "POST", path, {"number": str(2**63)})
     assert refused.message.startswith(f'number: invalid value "{2**63}"')

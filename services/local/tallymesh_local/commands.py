@@ -51,6 +51,13 @@ def _one_line_errors(function: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @_mesh_options
 @click.option(
+    "--abaci",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Abacus processes.",
+)
+@click.option(
     "--port", type=click.IntRange(1, 65534), default=8080, show_default=True, help="Public port."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="IP address to listen on.")
@@ -69,7 +76,7 @@ def _one_line_errors(function: Callable[..., int]) -> Callable[..., int]:
 )
 @click.option("--ephemeral", is_flag=True, help="Keep data in memory only: the default.")
 @click.option(
-    "--no-edge", is_flag=True, help="Without Envoy: gRPC only, the abacus on the port after."
+    "--no-edge", is_flag=True, help="Without Envoy: gRPC only, an abacus on the port after."
 )
 @click.option(
     "--drain-grace",

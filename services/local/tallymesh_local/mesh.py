@@ -112,8 +112,8 @@ class Mesh:
         self._begin(plan.services)
         for address in plan.gateway_addresses:
             await self._until(partial(probes.serves, address, "tallymesh.v1.JobService"))
-        abacus = plan.abacus_address
-        await self._until(partial(probes.serves, abacus, "tallymesh.v1.AbacusService"))
+        for address in plan.abacus_addresses:
+            await self._until(partial(probes.serves, address, "tallymesh.v1.AbacusService"))
         self._begin([*plan.workers, *plan.edge])
         gateway = plan.gateway_addresses[0]
         await self._until(partial(probes.has_workers, gateway, options.workers))

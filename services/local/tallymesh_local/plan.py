@@ -38,12 +38,13 @@ class MeshOptions:
         workers: How many worker processes, at least 1.
         slots: How many chunks each worker computes at a time; None shares the cores among them.
         gateways: How many gateways, at least 1.
+        abaci: How many abacus nodes, at least 1.
         host: IP address that the public port listens on.
         port: The public port.
         data: Folder that keeps the store's data; None keeps it in memory only.
         durability: `fsync` writes to disk before anything is acknowledged.
         edge: Put Envoy before the mesh; otherwise the first gateway has the public port itself,
-            and the abacus the one after it.
+            and the first abacus node the one after it.
         log_level: Least severe record that the processes log.
         drain_grace: Seconds that a worker gets to finish its chunks when the mesh stops.
     """
@@ -51,6 +52,7 @@ class MeshOptions:
     workers: int = 2
     slots: int | None = None
     gateways: int = 1
+    abaci: int = 1
     host: str = "127.0.0.1"
     port: int = 8080
     data: Path | None = None
@@ -84,9 +86,11 @@ class Plan:
         self.gateway_addresses = [
             self._socket(f"gateway-{number}") for number in range(1, options.gateways + 1)
         ]
-        self.abacus_address = self._socket("abacus-1")
+        self.abacus_addresses = [
+            self._socket(f"abacus-{number}") for number in range(1, options.abaci + 1)
+        ]
         self.store = self._plan_store()
-        self.services = [self._plan_abacus(), *self._plan_gateways()]
+        self.services = [*self._plan_abaci(), *self._plan_gateways()]
         self.workers = self._plan_workers()
         self.edge = [self._plan_edge()] if options.edge else []
 
@@ -124,21 +128,27 @@ class Plan:
                     "gateway",
                     number,
                     TALLYMESH_LISTEN=",".join((address, *public)),
-                    TALLYMESH_ABACUS=self.abacus_address,
+                    # Any node will do: it is only for the totals of jobs, which can wait.
+                    TALLYMESH_ABACUS=self.abacus_addresses[(number - 1) % options.abaci],
                     **self._store_settings(),
                 )
             )
         return programs
 
-    def _plan_abacus(self) -> Program:
+    def _plan_abaci(self) -> list[Program]:
         options = self._options
-        public = [] if options.edge else [join(options.host, options.port + 1)]
-        return self._role(
-            "abacus",
-            1,
-            TALLYMESH_LISTEN=",".join((self.abacus_address, *public)),
-            **self._store_settings(),
-        )
+        programs = []
+        for number, address in enumerate(self.abacus_addresses, start=1):
+            public = [] if options.edge or number > 1 else [join(options.host, options.port + 1)]
+            programs.append(
+                self._role(
+                    "abacus",
+                    number,
+                    TALLYMESH_LISTEN=",".join((address, *public)),
+                    **self._store_settings(),
+                )
+            )
+        return programs
 
     def _plan_workers(self) -> list[Program]:
         return [
@@ -156,7 +166,7 @@ class Plan:
         options = self._options
         config = EdgeConfig(
             gateways=self.gateway_addresses,
-            abaci=[self.abacus_address],
+            abaci=self.abacus_addresses,
             host=options.host,
             port=options.port,
             names=["*" if ip_address(options.host).is_unspecified else options.host],
