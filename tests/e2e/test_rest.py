@@ -226,3 +226,11 @@ def test_the_page_is_served_with_a_policy(rest: Rest) -> None:
         answer = rest.request("GET", f"/{file}")
         assert answer.status == 200
         assert "immutable" in answer.headers["cache-control"]
+
+
+def test_a_computation_needs_no_job(rest: Rest) -> None:
+    answer = rest.request("POST", "/v1/jobs:compute", '{"count_primes": {"stop": "1000000"}}')
+    first, *_, last = map(json.loads, answer.body.splitlines())
+    assert first["fraction"] == 0
+    assert first["handled_by"].startswith("worker-")
+    assert last["result"]["count_primes"]["count"] == "78498"

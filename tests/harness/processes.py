@@ -66,7 +66,7 @@ class Process:
         """Waits for the end and returns the exit code; TimeoutExpired where it does not come."""
         return self._popen.wait(timeout)
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = 30.0) -> int:
         """Ends it as a user would (SIGTERM), by force after `timeout`; returns the exit code."""
         self.signal(signal.SIGTERM)
         try:

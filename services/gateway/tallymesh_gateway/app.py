@@ -37,6 +37,7 @@ from tallymesh_core.store.letters import LetterStore
 from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.computing import Computations
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.keeper import Keeper
@@ -88,6 +89,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     answers = Answers(settings.node, kernels, fleet)
     watches = Watches(jobs, answers, settings.node)
     collections = Collections(jobs, settings.node)
+    computations = Computations(fleet, settings.node)
     dispatcher = Dispatcher(jobs, leases, watches, collections, settings.node)
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
@@ -99,6 +101,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
             jobs=jobs,
             watches=watches,
             collections=collections,
+            computations=computations,
             dispatcher=dispatcher,
             keeper=keeper,
             replies=answers,
@@ -158,6 +161,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
             task.cancel()
         ends = await asyncio.gather(*background, return_exceptions=True)
         await abacus.close()
+        await computations.close()
         await store.close()
     for end in ends:
         if isinstance(end, Exception):

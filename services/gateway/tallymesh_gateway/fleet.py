@@ -20,6 +20,14 @@ class KnownWorker:
     worker: dispatch.Worker
     live: LiveWorker
 
+    def takes(self, queue: str, kernel: str) -> bool:
+        """Tells whether it takes new chunks of such jobs."""
+        return (
+            kernel in self.worker.kernels
+            and queue in (self.worker.queues or ("default",))
+            and not self.live.draining
+        )
+
 
 class Fleet:
     """The live workers."""
@@ -54,12 +62,7 @@ class Fleet:
 
     async def serves(self, queue: str, kernel: str) -> bool:
         """Tells whether a live worker takes chunks of such jobs."""
-        return any(
-            kernel in known.worker.kernels
-            and queue in (known.worker.queues or ("default",))
-            and not known.live.draining
-            for known in await self.workers()
-        )
+        return any(known.takes(queue, kernel) for known in await self.workers())
 
 
 def _described(live: LiveWorker) -> dispatch.Worker:

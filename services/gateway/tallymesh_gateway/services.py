@@ -28,6 +28,7 @@ from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway import answers, names, worker_calls
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.computing import Computations
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.keeper import Keeper
@@ -51,6 +52,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         jobs: JobStore,
         watches: Watches,
         collections: Collections,
+        computations: Computations,
         dispatcher: Dispatcher,
         keeper: Keeper,
         replies: Answers,
@@ -58,6 +60,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> None:
         self._jobs = jobs
         self._collections = collections
+        self._computations = computations
         self._keeper = keeper
         self._dispatcher = dispatcher
         self._watches = watches
@@ -201,6 +204,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             next_page_token=paging.page_token(str(following), job_id) if following < total else "",
             answered_by=self._node,
         )
+
+    async def Compute(
+        self, request: job_service_pb2.ComputeRequest, context: Context
+    ) -> AsyncIterator[job_service_pb2.ComputeResponse]:
+        """See the proto."""
+        kernel, _ = self._acceptance.kernel_of(request.work, "work")
+        queue = names.queue(request.queue, "queue")
+        async for answer in self._computations.compute(
+            request.work, kernel.name, queue, context.time_remaining()
+        ):
+            yield answer
 
     async def _submit(
         self, request: job_service_pb2.CreateJobRequest | job_service_pb2.RunJobRequest

@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tallymesh.v1 import job_pb2
+from tallymesh.v1.work_pb2 import Work
 from tallymesh_core.domain.errors import InvalidField, UnknownKernel
 from tallymesh_core.domain.jobs import MAX_CHUNKS, TTL_SECONDS, NewJob
 from tallymesh_core.rpc.context import Caller
@@ -51,7 +52,7 @@ class Acceptance:
         at = f"{within}job"
         id_field = f"{within}request_id"
         names.request_id(request_id, id_field)
-        kernel, work = self._kernel_of(job, at)
+        kernel, work = self.kernel_of(job.work, f"{at}.work")
         most = min(MAX_CHUNKS, kernel.max_chunks)
         if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
             raise InvalidField(f"{at}.chunk_count", job.chunk_count, f"a number from 1 to {most}")
@@ -86,20 +87,30 @@ class Acceptance:
         )
         return Submission(new, request_id, _hash_of(job) if request_id else "", id_field)
 
-    def _kernel_of(self, job: job_pb2.Job, at: str) -> tuple[Any, Any]:
+    def kernel_of(self, work: Work, field: str) -> tuple[Any, Any]:
+        """Checks a work, and returns its kernel and that kernel's own message.
+
+        Args:
+            work: What is to be computed.
+            field: Where in the request this is, such as `job.work`, for errors.
+
+        Raises:
+            InvalidField: A field is missing, malformed or out of its bound.
+            UnknownKernel: The work names no known kernel.
+        """
         try:
-            kernel, work = self.kernels.of(job.work)
+            kernel, message = self.kernels.of(work)
         except KernelMissing as error:
-            unset = not error.name and not len(UnknownFieldSet(job.work))
+            unset = not error.name and not len(UnknownFieldSet(work))
             said = error.name or ("" if unset else "an unknown one")
-            raise UnknownKernel(f"{at}.work", said, ", ".join(error.known)) from None
+            raise UnknownKernel(field, said, ", ".join(error.known)) from None
         try:
-            kernel.validate(work)
+            kernel.validate(message)
         except Invalid as error:
             raise InvalidField(
-                f"{at}.work.{kernel.name}.{error.field}", error.value, error.bound
+                f"{field}.{kernel.name}.{error.field}", error.value, error.bound
             ) from None
-        return kernel, work
+        return kernel, message
 
 
 def _hash_of(job: job_pb2.Job) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tempfile
 
 from tallymesh_core.config.settings import BadSettings
 from tallymesh_core.rpc.server import CannotListen, stop_on_signals
@@ -18,15 +19,18 @@ from tallymesh_worker.settings import WorkerSettings
 def main() -> int:
     """Runs both by the settings in the environment, and returns the exit code.
 
-    The gateway listens where TALLYMESH_LISTEN says; the worker, which listens nowhere, takes its
-    chunks from that gateway.
+    The gateway listens where TALLYMESH_LISTEN says. The worker takes its chunks from that gateway,
+    and listens on a socket that only gateways of this machine reach.
     """
     try:
-        gateway_settings = GatewaySettings.load()
-        own = reachable(gateway_settings.listen_addresses[0])
-        worker_settings = WorkerSettings.load(listen="", gateway=own)
-        configure(gateway_settings.log_level, gateway_settings.log_format, worker_settings.node)
-        asyncio.run(_serve(gateway_settings, worker_settings))
+        with tempfile.TemporaryDirectory(prefix="tallymesh-node-") as folder:
+            gateway_settings = GatewaySettings.load()
+            own = reachable(gateway_settings.listen_addresses[0])
+            worker_settings = WorkerSettings.load(
+                listen=f"unix:{folder}/worker.sock", advertise="", gateway=own
+            )
+            configure(gateway_settings.log_level, gateway_settings.log_format, worker_settings.node)
+            asyncio.run(_serve(gateway_settings, worker_settings))
     except (BadSettings, CannotListen, CannotCompute, StoreMismatch) as error:
         sys.stderr.write(f"tallymesh node: {error}\n")
         return 2

@@ -52,7 +52,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
         kernels=registry.names(),
         queues=settings.queue_names,
         version=__version__,
-        address=next(iter(settings.listen_addresses), ""),
+        address=settings.advertised_address,
     )
     memory_limit = settings.child_memory_mib * MIB
     foreman = Foreman(jobs, outbox, slots=settings.slots, memory_limit=memory_limit)

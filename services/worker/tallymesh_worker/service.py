@@ -26,6 +26,8 @@ from tallymesh_worker.times import Times
 
 # How often a computation's progress is told.
 PROGRESS_SECONDS: Final = 0.1
+# How long it may be silent where there is no progress to tell.
+KEEPALIVE_SECONDS: Final = 5.0
 # When to ask again a worker that has no free slot.
 RETRY_SECONDS: Final = 0.2
 # Work of no job: one chunk, one attempt.
@@ -99,11 +101,12 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def Compute(  # noqa: D102 - see the proto
         self,
-        request: worker_service_pb2.ComputeRequest,
+        request: worker_service_pb2.WorkerServiceComputeRequest,
         context: grpc.aio.ServicerContext[
-            worker_service_pb2.ComputeRequest, worker_service_pb2.ComputeResponse
+            worker_service_pb2.WorkerServiceComputeRequest,
+            worker_service_pb2.WorkerServiceComputeResponse,
         ],
-    ) -> AsyncIterator[worker_service_pb2.ComputeResponse]:
+    ) -> AsyncIterator[worker_service_pb2.WorkerServiceComputeResponse]:
         if self._stop.is_set():
             raise ShuttingDown(self._worker.name)
         self._check(request.work)
@@ -116,13 +119,16 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             )
         job = self._jobs.create("", request.work, 1)
         process.send(job, _SPAN, whole=True)
-        told = 0.0
+        told, told_at = 0.0, time.monotonic()
         try:
+            yield worker_service_pb2.WorkerServiceComputeResponse(fraction=told)
             while not (await asyncio.wait([computation.outcome], timeout=PROGRESS_SECONDS))[0]:
                 running = process.running()
-                if running and running.fraction > told:
-                    told = running.fraction
-                    yield worker_service_pb2.ComputeResponse(fraction=told)
+                fraction = running.fraction if running else 0.0
+                now = time.monotonic()
+                if fraction > told or now - told_at >= KEEPALIVE_SECONDS:
+                    told, told_at = max(told, fraction), now
+                    yield worker_service_pb2.WorkerServiceComputeResponse(fraction=told)
             result = computation.outcome.result()
         finally:
             if computation.outcome.cancel():
@@ -130,7 +136,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             process.forget(job)
             self._foreman.pool.release(process)
         # The slot is free by the time that the caller knows.
-        yield worker_service_pb2.ComputeResponse(result=result)
+        yield worker_service_pb2.WorkerServiceComputeResponse(result=result)
 
     async def Describe(  # noqa: D102 - see the proto
         self,

@@ -28,6 +28,8 @@ class WorkerSettings(ServiceSettings):
         node: As the mesh shows it. Default: the host's name and six random characters.
         uid: By which the mesh knows this start of the process: never to be used for another.
             Default: a fresh UUID.
+        advertise: gRPC target by which gateways reach this worker's own service. Default: the first
+            that it listens on, with the host's name where that is any address of the host.
         gateway: Addresses of gateways, comma-separated; any of them will do.
         slots: How many chunks are computed at once: 1 to 1,024. Default: one for each core.
         queues: The queues to take chunks from, comma-separated; at most 64.
@@ -39,6 +41,7 @@ class WorkerSettings(ServiceSettings):
 
     node: str = Field(default_factory=_default_node, pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
     uid: str = Field(default_factory=lambda: str(uuid.uuid4()), pattern=r"^[A-Za-z0-9-]{8,64}$")
+    advertise: str = ""
     gateway: str = "127.0.0.1:7101"
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1024)
     queues: str = "default"
@@ -63,6 +66,15 @@ class WorkerSettings(ServiceSettings):
                     f"{name!r} is not 1 to 63 characters of [a-z0-9-], starting with a letter"
                 )
         return value
+
+    @property
+    def advertised_address(self) -> str:
+        """Where gateways reach this worker's own service; empty if it has none."""
+        listens = next(iter(self.listen_addresses), "")
+        if self.advertise or not listens or listens.startswith("unix:"):
+            return self.advertise or listens
+        host, _, port = listens.rpartition(":")
+        return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else listens  # noqa: S104
 
     @property
     def gateway_addresses(self) -> tuple[str, ...]:

@@ -93,6 +93,11 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_service_pb2.CollectJobsResponse]:
         yield job_service_pb2.CollectJobsResponse()
 
+    async def Compute(
+        self, request: job_service_pb2.ComputeRequest, context: Context
+    ) -> AsyncIterator[job_service_pb2.ComputeResponse]:
+        yield job_service_pb2.ComputeResponse(handled_by="worker-1")
+
     async def ReplayJob(
         self, request: job_service_pb2.ReplayJobRequest, context: Context
     ) -> job_pb2.Job:

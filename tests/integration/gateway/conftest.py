@@ -29,6 +29,7 @@ class Gateway:
 
     channel: grpc.aio.Channel
     stop: asyncio.Event
+    address: str
 
     def __post_init__(self) -> None:
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
@@ -95,7 +96,7 @@ async def running_gateway(store_url: str, node: str = "gateway-1") -> AsyncItera
         options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             await asyncio.wait_for(channel.channel_ready(), 10)
-            yield Gateway(channel, stop)
+            yield Gateway(channel, stop, address)
         stop.set()
         await serving
 

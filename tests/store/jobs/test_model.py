@@ -810,6 +810,7 @@ def run(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, examples: int, st
     )
 
 
+@pytest.mark.timeout(300)  # a machine may be many times slower than usual for a while
 def test_store_agrees_with_the_oracle(
     valkey_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,15 @@ class Silence:
     """Says nothing until the client has had enough."""
 
 
-Act = JobEvent | services.CollectJobsResponse | abaci.Sum | Cut | Silence | DomainError
+Act = (
+    JobEvent
+    | services.CollectJobsResponse
+    | services.ComputeResponse
+    | abaci.Sum
+    | Cut
+    | Silence
+    | DomainError
+)
 
 
 class FakeMesh(
@@ -134,6 +142,10 @@ class FakeMesh(
 
     def CollectJobs(self, request: Any, context: Any) -> Iterator[Any]:
         self._begin("CollectJobs", request, context)
+        return self._play(context)
+
+    def Compute(self, request: Any, context: Any) -> Iterator[Any]:
+        self._begin("Compute", request, context)
         return self._play(context)
 
     def ReplayJob(self, request: Any, context: Any) -> Job:

@@ -70,7 +70,9 @@ class Worker(_message.Message):
     version: _builtins.str
     """Version of its program, at most 63 characters."""
     address: _builtins.str
-    """Where its WorkerService listens, as a gRPC target; empty if it has none. At most 255 characters."""
+    """Where gateways reach its WorkerService, for computations without a job: `host:port`,
+    `dns:///name:port` or `unix:/path`, at most 255 characters; empty if it has none.
+    """
     @_builtins.property
     def kernels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Kernels it can run: 1 to 256 names."""

@@ -97,6 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
     the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
     """
+    ERROR_REASON_NO_WORKER: _ErrorReason.ValueType  # 24
+    """No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed or a job ended as it did. Names are stable; new ones may be added."""
@@ -170,4 +172,6 @@ ERROR_REASON_BATCHES_MISSING: ErrorReason.ValueType  # 23
 """Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
 the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
 """
+ERROR_REASON_NO_WORKER: ErrorReason.ValueType  # 24
+"""No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,9 +26,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tallymesh.v1 import job_pb2 as tallymesh_dot_v1_dot_job__pb2
+from tallymesh.v1 import work_pb2 as tallymesh_dot_v1_dot_work__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"P\n\x16\x42\x61tchCreateJobsRequest\x12\x36\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.tallymesh.v1.CreateJobRequestB\x04\xe2\x41\x01\x02\":\n\x17\x42\x61tchCreateJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\"O\n\x13\x42\x61tchGetJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"L\n\x14\x42\x61tchGetJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"N\n\x12\x43ollectJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"K\n\x13\x43ollectJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"a\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10ReplayJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xfc\x08\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12\x7f\n\x0f\x42\x61tchCreateJobs\x12$.tallymesh.v1.BatchCreateJobsRequest\x1a%.tallymesh.v1.BatchCreateJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/jobs:batchCreate:\x01*\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12p\n\x0c\x42\x61tchGetJobs\x12!.tallymesh.v1.BatchGetJobsRequest\x1a\".tallymesh.v1.BatchGetJobsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs:batchGet\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12q\n\x0b\x43ollectJobs\x12 .tallymesh.v1.CollectJobsRequest\x1a!.tallymesh.v1.CollectJobsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/jobs:collect:\x01*0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12\x63\n\tReplayJob\x12\x1e.tallymesh.v1.ReplayJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:replay:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunksb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etallymesh/v1/job_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tallymesh/v1/job.proto\x1a\x17tallymesh/v1/work.proto\"L\n\x10\x43reateJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"P\n\x16\x42\x61tchCreateJobsRequest\x12\x36\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.tallymesh.v1.CreateJobRequestB\x04\xe2\x41\x01\x02\":\n\x17\x42\x61tchCreateJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\"O\n\x13\x42\x61tchGetJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"L\n\x14\x42\x61tchGetJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"N\n\x12\x43ollectJobsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.tallymesh.v1.JobView\"K\n\x13\x43ollectJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.tallymesh.v1.Job.State\x12\x0e\n\x06kernel\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x63reate_time_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04view\x18\t \x01(\x0e\x32\x15.tallymesh.v1.JobView\"a\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.tallymesh.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"%\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\rRunJobRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x11.tallymesh.v1.JobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10ReplayJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"P\n\x11ListChunksRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12ListChunksResponse\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.tallymesh.v1.Chunk\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\"G\n\x0e\x43omputeRequest\x12&\n\x04work\x18\x01 \x01(\x0b\x32\x12.tallymesh.v1.WorkB\x04\xe2\x41\x01\x02\x12\r\n\x05queue\x18\x02 \x01(\t\"\x7f\n\x0f\x43omputeResponse\x12\x12\n\x08\x66raction\x18\x01 \x01(\x01H\x00\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x14.tallymesh.v1.ResultH\x00\x12\x12\n\nhandled_by\x18\x03 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\tB\x07\n\x05\x65vent*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x32\xe6\t\n\nJobService\x12U\n\tCreateJob\x12\x1e.tallymesh.v1.CreateJobRequest\x1a\x11.tallymesh.v1.Job\"\x15\x82\xd3\xe4\x93\x02\x0f\"\x08/v1/jobs:\x03job\x12\x7f\n\x0f\x42\x61tchCreateJobs\x12$.tallymesh.v1.BatchCreateJobsRequest\x1a%.tallymesh.v1.BatchCreateJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/jobs:batchCreate:\x01*\x12S\n\x06GetJob\x12\x1b.tallymesh.v1.GetJobRequest\x1a\x11.tallymesh.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=jobs/*}\x12p\n\x0c\x42\x61tchGetJobs\x12!.tallymesh.v1.BatchGetJobsRequest\x1a\".tallymesh.v1.BatchGetJobsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs:batchGet\x12[\n\x08ListJobs\x12\x1d.tallymesh.v1.ListJobsRequest\x1a\x1e.tallymesh.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x64\n\x08WatchJob\x12\x1d.tallymesh.v1.WatchJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=jobs/*}:watch0\x01\x12q\n\x0b\x43ollectJobs\x12 .tallymesh.v1.CollectJobsRequest\x1a!.tallymesh.v1.CollectJobsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/jobs:collect:\x01*0\x01\x12Z\n\x06RunJob\x12\x1b.tallymesh.v1.RunJobRequest\x1a\x16.tallymesh.v1.JobEvent\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0c/v1/jobs:run:\x03job0\x01\x12\x63\n\tCancelJob\x12\x1e.tallymesh.v1.CancelJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:cancel:\x01*\x12\x63\n\tReplayJob\x12\x1e.tallymesh.v1.ReplayJobRequest\x1a\x11.tallymesh.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=jobs/*}:replay:\x01*\x12s\n\nListChunks\x12\x1f.tallymesh.v1.ListChunksRequest\x1a .tallymesh.v1.ListChunksResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=jobs/*}/chunks\x12h\n\x07\x43ompute\x12\x1c.tallymesh.v1.ComputeRequest\x1a\x1d.tallymesh.v1.ComputeResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x10/v1/jobs:compute:\x04work0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTCHUNKSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTCHUNKSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_COMPUTEREQUEST'].fields_by_name['work']._loaded_options = None
+  _globals['_COMPUTEREQUEST'].fields_by_name['work']._serialized_options = b'\342A\001\002'
   _globals['_JOBSERVICE'].methods_by_name['CreateJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['CreateJob']._serialized_options = b'\202\323\344\223\002\017\"\010/v1/jobs:\003job'
   _globals['_JOBSERVICE'].methods_by_name['BatchCreateJobs']._loaded_options = None
@@ -77,40 +80,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['ReplayJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=jobs/*}:replay:\001*'
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ListChunks']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/{parent=jobs/*}/chunks'
-  _globals['_JOBVIEW']._serialized_start=1529
-  _globals['_JOBVIEW']._serialized_end=1603
-  _globals['_CREATEJOBREQUEST']._serialized_start=168
-  _globals['_CREATEJOBREQUEST']._serialized_end=244
-  _globals['_BATCHCREATEJOBSREQUEST']._serialized_start=246
-  _globals['_BATCHCREATEJOBSREQUEST']._serialized_end=326
-  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_start=328
-  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_end=386
-  _globals['_BATCHGETJOBSREQUEST']._serialized_start=388
-  _globals['_BATCHGETJOBSREQUEST']._serialized_end=467
-  _globals['_BATCHGETJOBSRESPONSE']._serialized_start=469
-  _globals['_BATCHGETJOBSRESPONSE']._serialized_end=545
-  _globals['_COLLECTJOBSREQUEST']._serialized_start=547
-  _globals['_COLLECTJOBSREQUEST']._serialized_end=625
-  _globals['_COLLECTJOBSRESPONSE']._serialized_start=627
-  _globals['_COLLECTJOBSRESPONSE']._serialized_end=702
-  _globals['_GETJOBREQUEST']._serialized_start=704
-  _globals['_GETJOBREQUEST']._serialized_end=739
-  _globals['_LISTJOBSREQUEST']._serialized_start=742
-  _globals['_LISTJOBSREQUEST']._serialized_end=1032
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1034
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1131
-  _globals['_WATCHJOBREQUEST']._serialized_start=1133
-  _globals['_WATCHJOBREQUEST']._serialized_end=1170
-  _globals['_RUNJOBREQUEST']._serialized_start=1172
-  _globals['_RUNJOBREQUEST']._serialized_end=1245
-  _globals['_CANCELJOBREQUEST']._serialized_start=1247
-  _globals['_CANCELJOBREQUEST']._serialized_end=1285
-  _globals['_REPLAYJOBREQUEST']._serialized_start=1287
-  _globals['_REPLAYJOBREQUEST']._serialized_end=1340
-  _globals['_LISTCHUNKSREQUEST']._serialized_start=1342
-  _globals['_LISTCHUNKSREQUEST']._serialized_end=1422
-  _globals['_LISTCHUNKSRESPONSE']._serialized_start=1424
-  _globals['_LISTCHUNKSRESPONSE']._serialized_end=1527
-  _globals['_JOBSERVICE']._serialized_start=1606
-  _globals['_JOBSERVICE']._serialized_end=2754
+  _globals['_JOBSERVICE'].methods_by_name['Compute']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['Compute']._serialized_options = b'\202\323\344\223\002\030\"\020/v1/jobs:compute:\004work'
+  _globals['_JOBVIEW']._serialized_start=1756
+  _globals['_JOBVIEW']._serialized_end=1830
+  _globals['_CREATEJOBREQUEST']._serialized_start=193
+  _globals['_CREATEJOBREQUEST']._serialized_end=269
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_start=271
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_end=351
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_start=353
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_end=411
+  _globals['_BATCHGETJOBSREQUEST']._serialized_start=413
+  _globals['_BATCHGETJOBSREQUEST']._serialized_end=492
+  _globals['_BATCHGETJOBSRESPONSE']._serialized_start=494
+  _globals['_BATCHGETJOBSRESPONSE']._serialized_end=570
+  _globals['_COLLECTJOBSREQUEST']._serialized_start=572
+  _globals['_COLLECTJOBSREQUEST']._serialized_end=650
+  _globals['_COLLECTJOBSRESPONSE']._serialized_start=652
+  _globals['_COLLECTJOBSRESPONSE']._serialized_end=727
+  _globals['_GETJOBREQUEST']._serialized_start=729
+  _globals['_GETJOBREQUEST']._serialized_end=764
+  _globals['_LISTJOBSREQUEST']._serialized_start=767
+  _globals['_LISTJOBSREQUEST']._serialized_end=1057
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1059
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1156
+  _globals['_WATCHJOBREQUEST']._serialized_start=1158
+  _globals['_WATCHJOBREQUEST']._serialized_end=1195
+  _globals['_RUNJOBREQUEST']._serialized_start=1197
+  _globals['_RUNJOBREQUEST']._serialized_end=1270
+  _globals['_CANCELJOBREQUEST']._serialized_start=1272
+  _globals['_CANCELJOBREQUEST']._serialized_end=1310
+  _globals['_REPLAYJOBREQUEST']._serialized_start=1312
+  _globals['_REPLAYJOBREQUEST']._serialized_end=1365
+  _globals['_LISTCHUNKSREQUEST']._serialized_start=1367
+  _globals['_LISTCHUNKSREQUEST']._serialized_end=1447
+  _globals['_LISTCHUNKSRESPONSE']._serialized_start=1449
+  _globals['_LISTCHUNKSRESPONSE']._serialized_end=1552
+  _globals['_COMPUTEREQUEST']._serialized_start=1554
+  _globals['_COMPUTEREQUEST']._serialized_end=1625
+  _globals['_COMPUTERESPONSE']._serialized_start=1627
+  _globals['_COMPUTERESPONSE']._serialized_end=1754
+  _globals['_JOBSERVICE']._serialized_start=1833
+  _globals['_JOBSERVICE']._serialized_end=3087
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tallymesh.v1 import job_pb2 as _job_pb2
+from tallymesh.v1 import work_pb2 as _work_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -513,3 +514,69 @@ class ListChunksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListChunksResponse: _TypeAlias = ListChunksResponse  # noqa: Y015
+
+@_typing.final
+class ComputeRequest(_message.Message):
+    """Asks to compute without a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """Only workers that serve this queue are asked. Default: "default"."""
+    @_builtins.property
+    def work(self) -> _work_pb2.Work:
+        """What to compute, as one chunk."""
+
+    def __init__(
+        self,
+        *,
+        work: _work_pb2.Work | None = ...,
+        queue: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComputeRequest: _TypeAlias = ComputeRequest  # noqa: Y015
+
+@_typing.final
+class ComputeResponse(_message.Message):
+    """One message of a computation without a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    HANDLED_BY_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    fraction: _builtins.float
+    """Share done, 0 to 1; 0 in the first message. It never goes back."""
+    handled_by: _builtins.str
+    """The worker that computes, by name."""
+    answered_by: _builtins.str
+    """The gateway that answered."""
+    @_builtins.property
+    def result(self) -> _work_pb2.Result:
+        """The result; the last message."""
+
+    def __init__(
+        self,
+        *,
+        fraction: _builtins.float = ...,
+        result: _work_pb2.Result | None = ...,
+        handled_by: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "fraction", b"fraction", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "event", b"event", "fraction", b"fraction", "handled_by", b"handled_by", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["fraction", "result"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___ComputeResponse: _TypeAlias = ComputeResponse  # noqa: Y015

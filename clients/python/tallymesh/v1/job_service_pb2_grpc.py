@@ -93,6 +93,11 @@ class JobServiceStub(object):
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.FromString,
                 _registered_method=True)
+        self.Compute = channel.unary_stream(
+                '/tallymesh.v1.JobService/Compute',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ComputeRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ComputeResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -215,6 +220,21 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Compute(self, request, context):
+        """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
+        A first message says which worker has begun, then comes progress, at least every 5 s, and the
+        result last. Ending the call (or its deadline) stops the computation. A worker that is lost
+        meanwhile is replaced by another, which begins anew.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
+        (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
+        (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
+        (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -272,6 +292,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListChunks,
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.SerializeToString,
+            ),
+            'Compute': grpc.unary_stream_rpc_method_handler(
+                    servicer.Compute,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ComputeRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__service__pb2.ComputeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +599,33 @@ class JobService(object):
             '/tallymesh.v1.JobService/ListChunks',
             tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.SerializeToString,
             tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tallymesh.v1.JobService/Compute',
+            tallymesh_dot_v1_dot_job__service__pb2.ComputeRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__service__pb2.ComputeResponse.FromString,
             options,
             channel_credentials,
             insecure,

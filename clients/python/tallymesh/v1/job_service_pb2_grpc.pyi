@@ -107,6 +107,17 @@ class JobServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
     """
+    Compute: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ComputeRequest, _job_service_pb2.ComputeResponse]
+    """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
+    A first message says which worker has begun, then comes progress, at least every 5 s, and the
+    result last. Ending the call (or its deadline) stops the computation. A worker that is lost
+    meanwhile is replaced by another, which begins anew.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
+    (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
+    (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
+    (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -185,6 +196,17 @@ class JobServiceAsyncStub(JobServiceStub):
     """Lists a job's chunks by index: who computed each, which attempt, when.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+    """
+    Compute: _aio.UnaryStreamMultiCallable[_job_service_pb2.ComputeRequest, _job_service_pb2.ComputeResponse]  # type: ignore[assignment]
+    """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
+    A first message says which worker has begun, then comes progress, at least every 5 s, and the
+    result last. Ending the call (or its deadline) stops the computation. A worker that is lost
+    meanwhile is replaced by another, which begins anew.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
+    (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
+    (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
+    (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -327,6 +349,23 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists a job's chunks by index: who computed each, which attempt, when.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def Compute(
+        self,
+        request: _job_service_pb2.ComputeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_service_pb2.ComputeResponse], _abc.AsyncIterator[_job_service_pb2.ComputeResponse]]:
+        """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
+        A first message says which worker has begun, then comes progress, at least every 5 s, and the
+        result last. Ending the call (or its deadline) stops the computation. A worker that is lost
+        meanwhile is replaced by another, which begins anew.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
+        (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
+        (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
+        (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,8 +22,8 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class ComputeRequest(_message.Message):
-    """Asks to compute."""
+class WorkerServiceComputeRequest(_message.Message):
+    """Asks a worker to compute."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,10 +43,10 @@ class ComputeRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ComputeRequest: _TypeAlias = ComputeRequest  # noqa: Y015
+Global___WorkerServiceComputeRequest: _TypeAlias = WorkerServiceComputeRequest  # noqa: Y015
 
 @_typing.final
-class ComputeResponse(_message.Message):
+class WorkerServiceComputeResponse(_message.Message):
     """One message of a computation."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -73,7 +73,7 @@ class ComputeResponse(_message.Message):
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
-Global___ComputeResponse: _TypeAlias = ComputeResponse  # noqa: Y015
+Global___WorkerServiceComputeResponse: _TypeAlias = WorkerServiceComputeResponse  # noqa: Y015
 
 @_typing.final
 class DescribeRequest(_message.Message):

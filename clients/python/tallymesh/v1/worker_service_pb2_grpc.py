@@ -37,8 +37,8 @@ class WorkerServiceStub(object):
         """
         self.Compute = channel.unary_stream(
                 '/tallymesh.v1.WorkerService/Compute',
-                request_serializer=tallymesh_dot_v1_dot_worker__service__pb2.ComputeRequest.SerializeToString,
-                response_deserializer=tallymesh_dot_v1_dot_worker__service__pb2.ComputeResponse.FromString,
+                request_serializer=tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeResponse.FromString,
                 _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/tallymesh.v1.WorkerService/Describe',
@@ -57,8 +57,9 @@ class WorkerServiceServicer(object):
     """
 
     def Compute(self, request, context):
-        """Computes at once, without a job, a queue or a record: progress first, the result last. Ending
-        the call (or its deadline) stops the computation.
+        """Computes at once, without a job, a queue or a record: a first message when it begins, progress
+        as it comes and at least every 5 s, the result last. Ending the call (or its deadline) stops the
+        computation.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL), RESOURCE_EXHAUSTED (NO_FREE_SLOT; retry
         after RetryInfo), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why), UNAVAILABLE
@@ -88,8 +89,8 @@ def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Compute': grpc.unary_stream_rpc_method_handler(
                     servicer.Compute,
-                    request_deserializer=tallymesh_dot_v1_dot_worker__service__pb2.ComputeRequest.FromString,
-                    response_serializer=tallymesh_dot_v1_dot_worker__service__pb2.ComputeResponse.SerializeToString,
+                    request_deserializer=tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeResponse.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -128,8 +129,8 @@ class WorkerService(object):
             request,
             target,
             '/tallymesh.v1.WorkerService/Compute',
-            tallymesh_dot_v1_dot_worker__service__pb2.ComputeRequest.SerializeToString,
-            tallymesh_dot_v1_dot_worker__service__pb2.ComputeResponse.FromString,
+            tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeRequest.SerializeToString,
+            tallymesh_dot_v1_dot_worker__service__pb2.WorkerServiceComputeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,9 +33,10 @@ class WorkerServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
-    Compute: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.ComputeRequest, _worker_service_pb2.ComputeResponse]
-    """Computes at once, without a job, a queue or a record: progress first, the result last. Ending
-    the call (or its deadline) stops the computation.
+    Compute: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.WorkerServiceComputeRequest, _worker_service_pb2.WorkerServiceComputeResponse]
+    """Computes at once, without a job, a queue or a record: a first message when it begins, progress
+    as it comes and at least every 5 s, the result last. Ending the call (or its deadline) stops the
+    computation.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL), RESOURCE_EXHAUSTED (NO_FREE_SLOT; retry
     after RetryInfo), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why), UNAVAILABLE
@@ -53,9 +54,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """A worker's own service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Compute: _aio.UnaryStreamMultiCallable[_worker_service_pb2.ComputeRequest, _worker_service_pb2.ComputeResponse]  # type: ignore[assignment]
-    """Computes at once, without a job, a queue or a record: progress first, the result last. Ending
-    the call (or its deadline) stops the computation.
+    Compute: _aio.UnaryStreamMultiCallable[_worker_service_pb2.WorkerServiceComputeRequest, _worker_service_pb2.WorkerServiceComputeResponse]  # type: ignore[assignment]
+    """Computes at once, without a job, a queue or a record: a first message when it begins, progress
+    as it comes and at least every 5 s, the result last. Ending the call (or its deadline) stops the
+    computation.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL), RESOURCE_EXHAUSTED (NO_FREE_SLOT; retry
     after RetryInfo), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why), UNAVAILABLE
@@ -74,11 +76,12 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Compute(
         self,
-        request: _worker_service_pb2.ComputeRequest,
+        request: _worker_service_pb2.WorkerServiceComputeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_worker_service_pb2.ComputeResponse], _abc.AsyncIterator[_worker_service_pb2.ComputeResponse]]:
-        """Computes at once, without a job, a queue or a record: progress first, the result last. Ending
-        the call (or its deadline) stops the computation.
+    ) -> _typing.Union[_abc.Iterator[_worker_service_pb2.WorkerServiceComputeResponse], _abc.AsyncIterator[_worker_service_pb2.WorkerServiceComputeResponse]]:
+        """Computes at once, without a job, a queue or a record: a first message when it begins, progress
+        as it comes and at least every 5 s, the result last. Ending the call (or its deadline) stops the
+        computation.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL), RESOURCE_EXHAUSTED (NO_FREE_SLOT; retry
         after RetryInfo), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why), UNAVAILABLE

@@ -45,7 +45,8 @@ type Worker struct {
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Version of its program, at most 63 characters.
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	// Where its WorkerService listens, as a gRPC target; empty if it has none. At most 255 characters.
+	// Where gateways reach its WorkerService, for computations without a job: `host:port`,
+	// `dns:///name:port` or `unix:/path`, at most 255 characters; empty if it has none.
 	Address       string `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

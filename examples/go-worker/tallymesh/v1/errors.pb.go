@@ -92,6 +92,8 @@ const (
 	// Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
 	// the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
 	ErrorReason_ERROR_REASON_BATCHES_MISSING ErrorReason = 23
+	// No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it.
+	ErrorReason_ERROR_REASON_NO_WORKER ErrorReason = 24
 )
 
 // Enum value maps for ErrorReason.
@@ -121,6 +123,7 @@ var (
 		21: "ERROR_REASON_JOB_NOT_REPLAYABLE",
 		22: "ERROR_REASON_REQUEST_ID_FORGOTTEN",
 		23: "ERROR_REASON_BATCHES_MISSING",
+		24: "ERROR_REASON_NO_WORKER",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -147,6 +150,7 @@ var (
 		"ERROR_REASON_JOB_NOT_REPLAYABLE":   21,
 		"ERROR_REASON_REQUEST_ID_FORGOTTEN": 22,
 		"ERROR_REASON_BATCHES_MISSING":      23,
+		"ERROR_REASON_NO_WORKER":            24,
 	}
 )
 
@@ -181,7 +185,7 @@ var File_tallymesh_v1_errors_proto protoreflect.FileDescriptor
 
 const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xa0\x06\n" +
+	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xbc\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -207,7 +211,8 @@ const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\x1aERROR_REASON_JOB_TIMED_OUT\x10\x14\x12#\n" +
 	"\x1fERROR_REASON_JOB_NOT_REPLAYABLE\x10\x15\x12%\n" +
 	"!ERROR_REASON_REQUEST_ID_FORGOTTEN\x10\x16\x12 \n" +
-	"\x1cERROR_REASON_BATCHES_MISSING\x10\x17b\x06proto3"
+	"\x1cERROR_REASON_BATCHES_MISSING\x10\x17\x12\x1a\n" +
+	"\x16ERROR_REASON_NO_WORKER\x10\x18b\x06proto3"
 
 var (
 	file_tallymesh_v1_errors_proto_rawDescOnce sync.Once

@@ -184,6 +184,27 @@ class NoFreeSlot(DomainError):
     code = Code.RESOURCE_EXHAUSTED
 
 
+class NoWorker(DomainError):
+    """No live worker could compute this."""
+
+    reason = "NO_WORKER"
+    code = Code.UNAVAILABLE
+
+    def __init__(self, kernel: str, queue: str) -> None:
+        super().__init__(
+            f"no live worker serves kernel {kernel} in queue {queue}",
+            metadata={"kernel": kernel, "queue": queue},
+            retry_after=1.0,
+        )
+
+
+class DeadlinePassed(DomainError):
+    """The caller's deadline has passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+    code = Code.DEADLINE_EXCEEDED
+
+
 class StoreUnavailable(DomainError):
     """The store cannot be reached."""
 

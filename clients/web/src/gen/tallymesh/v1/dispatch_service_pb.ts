@@ -73,7 +73,8 @@ export type Worker = Message<"tallymesh.v1.Worker"> & {
   version: string;
 
   /**
-   * Where its WorkerService listens, as a gRPC target; empty if it has none. At most 255 characters.
+   * Where gateways reach its WorkerService, for computations without a job: `host:port`,
+   * `dns:///name:port` or `unix:/path`, at most 255 characters; empty if it has none.
    *
    * @generated from field: string address = 8;
    */
