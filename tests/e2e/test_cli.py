@@ -39,6 +39,49 @@ def test_numbers_are_added_exactly(cli: CommandLine) -> None:
     )
 
 
+def test_a_computation_without_a_job(cli: CommandLine) -> None:
+    ended = run(cli.command("compute", "primes", "1e6"))
+    assert (ended.returncode, ended.stdout) == (0, "78498\n")
+    assert re.search(r"computed by worker-[12] in .*, without a job", ended.stderr)
+    assert cli.output("compute", "add", "0.1", "-5") == "-4.9\n"
+    lines = cli.output("compute", "simulate", "--duration", "300ms", "-o", "jsonl").splitlines()
+    told = [json.loads(line) for line in lines]
+    assert told[0]["fraction"] == 0
+    assert told[-1]["result"]["simulate"]["chunks"] == "1"
+    slow = ("compute", "simulate", *ONE_HOUR, "--timeout", "500ms")
+    assert "in time" in cli.fail(*slow, code=4)
+    said = cli.fail("compute", "simulate", "--failure-rate", "1", code=1)
+    assert "reason=CHUNK_FAILED" in said
+    assert "reason=NO_WORKER" in cli.fail("compute", "add", "1", "--queue", "nobodys", code=1)
+    assert "No such option" in cli.fail("compute", "add", "1", "--detach", code=2)
+
+
+def test_why_a_job_is_as_it_is(cli: CommandLine, client: Client) -> None:
+    waiting = cli.output("add", "1", "--queue", "nobodys", "--detach").strip()
+    said = cli.output("jobs", "why", waiting)
+    assert "is PENDING" in said
+    assert "It does not run: no live worker serves kernel add" in said
+    assert "tallymesh worker --queues nobodys" in said
+    cli.output("jobs", "cancel", waiting)
+    assert "is CANCELLED" in cli.output("jobs", "why", waiting)
+
+    failing = ("simulate", "--failure-rate", "1", "--max-attempts", "1", "--chunks", "1")
+    name = cli.fail(*failing, code=1).split("jobs replay ")[1].strip()
+    why = json.loads(cli.output("jobs", "why", name, "-o", "json"))["why"]
+    assert any(line.startswith("CHUNK_FAILED: simulated failure") for line in why)
+    assert any(line.startswith(f"Dead letter {name}/chunks/0") for line in why)
+    assert why[-1] == f"Run what failed again: tallymesh jobs replay {name}"
+    cli.output("dlq", "delete", "--job", name)
+
+
+def test_the_doctor_finds_nothing(cli: CommandLine) -> None:
+    findings = json.loads(cli.output("doctor", "-o", "json"))["findings"]
+    status = {one["check"]: one["status"] for one in findings}
+    assert status.pop("dead letters") in ("ok", "warn")
+    expected = "profile address edge TLS gateway versions clock store abacus workers"
+    assert status == dict.fromkeys(expected.split(), "ok"), findings
+
+
 def test_a_detached_job_is_found_again(cli: CommandLine) -> None:
     label = f"run={uuid4().hex}"
     options = ("--chunks", "3", "--label", label, "--detach")
@@ -202,6 +245,6 @@ def test_a_cancelled_job_ends_its_watch(cli: CommandLine, client: Client) -> Non
 
 def test_what_is_not_there(cli: CommandLine, client: Client) -> None:
     said = cli.fail("jobs", "get", "0" * 16, code=1)
-    assert said == f"error: jobs/{'0' * 16} does not exist\n"
+    assert said.startswith(f"error: jobs/{'0' * 16} does not exist [reason=NOT_FOUND call=")
     with pytest.raises(NotFound):
         client.job("0" * 16).refresh()

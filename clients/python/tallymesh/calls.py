@@ -33,6 +33,8 @@ _BY_REASON: Mapping[str, type[errors.TallymeshError]] = {
     "JOB_NOT_REPLAYABLE": errors.JobNotReplayable,
     "BACKLOG_FULL": errors.BacklogFull,
     "ETAG_MISMATCH": errors.EtagMismatch,
+    "NO_FREE_SLOT": errors.NoFreeSlot,
+    "NO_WORKER": errors.NoWorker,
 }
 _BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidField,

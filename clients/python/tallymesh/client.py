@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
@@ -13,7 +13,7 @@ from tallymesh.address import choose_address
 from tallymesh.calls import Caller, new_request_id
 from tallymesh.channel import open_channel
 from tallymesh.dead_letters import DeadLetters
-from tallymesh.errors import InvalidField
+from tallymesh.errors import InvalidField, Unreachable
 from tallymesh.jobs import JobHandle
 from tallymesh.many_jobs import collect, make_batches
 from tallymesh.quantities import exact_text
@@ -26,6 +26,8 @@ from tallymesh.v1.job_pb2 import Job
 from tallymesh.v1.job_service_pb2 import (
     JOB_VIEW_BASIC,
     JOB_VIEW_FULL,
+    ComputeRequest,
+    ComputeResponse,
     CreateJobRequest,
     ListJobsRequest,
     RunJobRequest,
@@ -41,7 +43,7 @@ from tallymesh.v1.mesh_service_pb2 import (
 )
 from tallymesh.v1.mesh_service_pb2_grpc import MeshServiceStub
 from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
-from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut
+from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
 from tallymesh.works import (
     AnyWork,
     JobOptions,
@@ -50,6 +52,8 @@ from tallymesh.works import (
     make_job,
     parse_state,
     resource_name,
+    result_value,
+    wrap,
 )
 
 
@@ -226,6 +230,54 @@ class Client:
             job=make_job(work, options), request_id=request_id or new_request_id()
         )
         return self._handle(Job()).run(request, timeout)
+
+    def compute(
+        self,
+        work: AnyWork,
+        *,
+        queue: str = "",
+        timeout: float | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> int | Decimal:
+        """Computes at once, as one chunk on one worker, without a job, and returns the result.
+
+        Nothing is queued or kept. Whoever stops waiting, by an exception or the timeout, stops the
+        computation. If the connection is cut, it is begun anew.
+
+        Args:
+            work: What to compute: as submit() takes.
+            queue: Only workers of this queue are asked; default "default".
+            timeout: Seconds to wait; None for as long as it takes.
+            on_progress: Told the share that is done, 0 to 1, as it grows.
+
+        Raises:
+            InvalidField: The mesh refuses the work.
+            NoFreeSlot: Every worker that could compute it is busy; a job would wait.
+            NoWorker: No live worker could compute it.
+            Aborted: The computation failed or crashed.
+            DeadlineExceeded: It took longer than the timeout.
+        """
+        for answer in self.computing(work, queue=queue, timeout=timeout):
+            if answer.HasField("result"):
+                return result_value(answer.result)
+            if on_progress is not None:
+                on_progress(answer.fraction)
+        raise Unreachable("the stream ended before its time")
+
+    def computing(
+        self, work: AnyWork, *, queue: str = "", timeout: float | None = None
+    ) -> Iterator[ComputeResponse]:
+        """Yields the messages of a computation as the mesh sends them, the result last.
+
+        Args and errors as of compute().
+        """
+        request = ComputeRequest(work=wrap(work), queue=queue)
+        return read_on(
+            lambda left: self._caller.stream(self._jobs.Compute, request, left),
+            lambda answer: answer.HasField("result"),
+            timeout=timeout,
+            limits=self._limits,
+        )
 
     def submit_many(
         self,

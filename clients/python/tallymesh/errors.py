@@ -120,6 +120,14 @@ class BacklogFull(TallymeshError):
     """The mesh takes no more just now; try again after `retry_after`."""
 
 
+class NoFreeSlot(TallymeshError):
+    """Every worker that could compute this is busy; try again after `retry_after`."""
+
+
+class NoWorker(TallymeshError):
+    """No live worker could compute this."""
+
+
 class Unreachable(TallymeshError):
     """The mesh, or a part of it that the call needs, does not answer."""
 

@@ -187,10 +187,11 @@ def outcome(job: Job) -> int | Decimal:
         raise _FAILURES.get(reason, JobFailed)(job, reason)
     if job.state == Job.STATE_CANCELLED:
         raise JobCancelled(job)
-    return _value(job.result)
+    return result_value(job.result)
 
 
-def _value(result: Result) -> int | Decimal:
+def result_value(result: Result) -> int | Decimal:
+    """Returns what a result says: a count, a sum as a Decimal, a number of chunks."""
     match result.WhichOneof("kernel"):
         case "count_primes":
             return result.count_primes.count

@@ -145,7 +145,7 @@ async def test_where_all_are_busy_it_is_told_when_to_come_back(
 
 
 async def test_without_a_worker_it_is_told_so(gateway: Gateway, start_worker: StartWorker) -> None:
-    none = (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
+    none = (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_WORKER")
     assert (await refusal(request(gateway, simulate())))[:2] == none
     await start_worker("w1")
     assert (await refusal(request(gateway, simulate(), queue="heavy"))) == (

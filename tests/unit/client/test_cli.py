@@ -25,6 +25,7 @@ from tallymesh_core.rpc.interceptors import InternalError
 from tests.harness.polling import eventually_sync
 from tests.unit.client.fake_mesh import (
     NAME,
+    REQUEST_ID,
     Cut,
     FakeMesh,
     Silence,
@@ -160,22 +161,23 @@ def test_nobody_there_exits_5_with_a_hint(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "code", "facts"),
     [
-        (domain.InvalidField("name", "X", "a name"), 2),
-        (domain.NotFound("jobs/x"), 1),
-        (domain.JobEnded("jobs/x", "FAILED"), 1),
-        (domain.BacklogFull("the backlog is full"), 1),
-        (InternalError("c0ffee"), 1),
+        (domain.InvalidField("name", "X", "a name"), 2, "reason=INVALID_FIELD field=name"),
+        (domain.NotFound("jobs/x"), 1, "reason=NOT_FOUND"),
+        (domain.JobEnded("jobs/x", "FAILED"), 1, "reason=JOB_ENDED"),
+        (domain.BacklogFull("the backlog is full"), 1, "reason=BACKLOG_FULL"),
+        (InternalError("request-1"), 1, "reason=INTERNAL"),
     ],
     ids=lambda value: getattr(value, "reason", ""),
 )
 def test_errors_are_one_line(
-    mesh: FakeMesh, run: Run, error: domain.DomainError, code: int
+    mesh: FakeMesh, run: Run, error: domain.DomainError, code: int, facts: str
 ) -> None:
     mesh.fail("GetJob", error)
     done = run("jobs", "get", "x")
-    assert (done.exit_code, done.stderr) == (code, f"error: {error.message}\n")
+    line = f"error: {error.message} [{facts} call={REQUEST_ID}]\n"
+    assert (done.exit_code, done.stderr) == (code, line)
     assert not done.stdout
 
 
@@ -184,7 +186,10 @@ def test_a_part_of_the_mesh_that_is_away_exits_5_in_its_own_words(mesh: FakeMesh
     away.retry_after = 0.01
     mesh.fail("CheckStore", *[away] * 5, Silence())
     done = run("check-store", "--timeout", "500ms")
-    assert (done.exit_code, done.stderr) == (5, "error: the store cannot be reached\n")
+    assert (done.exit_code, done.stderr) == (
+        5,
+        f"error: the store cannot be reached [reason=STORE_UNAVAILABLE call={REQUEST_ID}]\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tallymesh.cli.options import (
     number,
     pass_settings,
 )
-from tallymesh.cli.output import to_json, write, write_all
+from tallymesh.cli.output import write, write_all, write_line
 from tallymesh.cli.plugins import load_plugin
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def add(
             write(settings, many, lambda: many.sum.value)
             is_repeat = many.repeated_count > 0
     if is_repeat:
-        click.echo("this request was counted before, and is not counted again", err=True)
+        settings.note("this request was counted before, and is not counted again")
 
 
 @abacus.command()
@@ -121,7 +121,12 @@ def add(
 @common_options
 @pass_settings
 def get(settings: Settings, name: str) -> None:
-    """Print the sum; 0 for an abacus never used."""
+    """Print the sum; 0 for an abacus never used.
+
+    \b
+    Example:
+      tallymesh abacus get beans -o json | jq -r .etag
+    """
     with settings.connect() as client:
         current = client.abacus(name).read()
     write(settings, current, lambda: current.value)
@@ -132,17 +137,16 @@ def get(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def watch(settings: Settings, name: str) -> Exit:
-    """Print the sum, and again whenever it changes, until Ctrl-C."""
+    """Print the sum, and again whenever it changes, until Ctrl-C.
+
+    \b
+    Example:
+      tallymesh abacus watch beans | while read -r sum; do echo "now $sum"; done
+    """
     with settings.connect() as client:
         try:
             for current in client.abacus(name).watch(timeout=settings.timeout):
-                if settings.output != "text":
-                    click.echo(to_json(current))
-                elif sys.stdout.isatty():
-                    adds = text.counted(current.add_count, "add")
-                    click.echo(f"{current.value}  ({adds}, {text.clock(current.update_time)})")
-                else:
-                    click.echo(current.value)
+                write_line(settings, current, lambda current=current: _sum_line(current))  # type: ignore[misc]
         except KeyboardInterrupt:
             pass
     return Exit.OK
@@ -155,7 +159,12 @@ def watch(settings: Settings, name: str) -> Exit:
 @common_options
 @pass_settings
 def reset(settings: Settings, name: str, request_id: str | None, expected_etag: str) -> None:
-    """Set the sum to 0 and print what it was."""
+    """Set the sum to 0 and print what it was.
+
+    \b
+    Example:
+      tallymesh abacus reset beans
+    """
     with settings.connect() as client:
         answer = client.abacus(name).clear(request_id=request_id, expected_etag=expected_etag)
     write(settings, answer, lambda: answer.previous.value)
@@ -183,7 +192,12 @@ def list_abaci(settings: Settings, limit: int) -> None:
 @common_options
 @pass_settings
 def entries(settings: Settings, name: str, limit: int) -> None:
-    """List the changes of an abacus, the newest first: who, when, how much."""
+    """List the changes of an abacus, the newest first: who, when, how much.
+
+    \b
+    Example:
+      tallymesh abacus entries beans --limit 10
+    """
     with settings.connect() as client:
         found = client.abacus(name).entries(page_size=min(limit, 500))
         listed = list(islice(found, limit))
@@ -197,7 +211,12 @@ def entries(settings: Settings, name: str, limit: int) -> None:
 @common_options
 @pass_settings
 def delete(settings: Settings, name: str, request_id: str | None, expected_etag: str) -> None:
-    """Delete an abacus with its ledger, and print what its sum was."""
+    """Delete an abacus with its ledger, and print what its sum was.
+
+    \b
+    Example:
+      tallymesh abacus delete beans
+    """
     with settings.connect() as client:
         previous = client.abacus(name).delete(request_id=request_id, expected_etag=expected_etag)
     write(settings, previous, lambda: previous.value)
@@ -213,6 +232,13 @@ def _add_stdin(target: Abacus, request_id: str | None) -> AddNumbersResponse:
     for numbers in arriving:
         whole = joined(whole, target.post_many(numbers))
     return whole or target.post_many(())
+
+
+def _sum_line(current: Sum) -> str:
+    if not sys.stdout.isatty():
+        return current.value
+    adds = text.counted(current.add_count, "add")
+    return f"{current.value}  ({adds}, {text.clock(current.update_time)})"
 
 
 def _sum_table(sums: Sequence[Sum]) -> str:

@@ -33,6 +33,25 @@ def exit_code(error: errors.TallymeshError) -> Exit:
             return Exit.FAILED
 
 
+def error_line(error: errors.TallymeshError, address: str) -> str:
+    """Returns the one line that stderr gets of an error.
+
+    In brackets stand, where the mesh told them, its reason, the field at fault, and the id under
+    which its log has the call.
+
+    Args:
+        error: What went wrong.
+        address: Where the mesh was looked for.
+    """
+    facts = {
+        "reason": error.reason,
+        "field": error.metadata.get("field", ""),
+        "call": error.metadata.get("correlation_id", error.request_id),
+    }
+    told = " ".join(f"{name}={value}" for name, value in facts.items() if value)
+    return f"error: {describe(error, address)}{f' [{told}]' if told else ''}"
+
+
 def describe(error: errors.TallymeshError, address: str) -> str:
     """Returns one line that tells a person of the error, and what to do about it if that is known.
 

@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.05
 
 
 def submit(settings: Settings, work: AnyWork, options: dict[str, Any]) -> Exit:
-    """Submits a job and follows it, unless told to detach.
+    """Submits a job and follows it, unless told to detach, or to do without a job.
 
     Args:
         settings: Where the mesh is, and how to write.
@@ -33,12 +33,16 @@ def submit(settings: Settings, work: AnyWork, options: dict[str, Any]) -> Exit:
         How the command ends.
     """
     chosen = {name: value for name, value in options.items() if value is not None}
+    if not settings.queued:
+        from tallymesh.cli import at_once
+
+        return at_once.run(settings, work, chosen.get("queue", ""))
     detach = chosen.pop("detach")
     with settings.connect() as client:
         handle = client.submit(work, **chosen)
         if detach:
             write(settings, handle.job, lambda: handle.name)
-            click.echo(f"watch it with: {_command(settings, 'watch', handle)}", err=True)
+            settings.note(f"watch it with: {_command(settings, 'watch', handle)}")
             return Exit.OK
         return follow(settings, handle)
 
@@ -49,12 +53,11 @@ def follow(settings: Settings, handle: JobHandle) -> Exit:
     Returns:
         How the job ended, or OK if the user detached from it.
     """
-    from tallymesh.cli.progress import open_display
     from tallymesh.errors import Unreachable
 
     lost = False
     try:
-        with open_display() as display:
+        with settings.open_display() as display:
 
             def tell(error: TallymeshError) -> None:
                 nonlocal lost
@@ -83,7 +86,7 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
     from tallymesh.v1.job_pb2 import Job
 
     succeeded = handle.job.state == Job.STATE_SUCCEEDED
-    if succeeded and settings.output == "text":
+    if succeeded and settings.is_table:
         click.echo(result_text(handle.job))
     posting = _await_posting(handle) if succeeded and handle.job.abacus else ""
     if settings.output == "json":
@@ -96,9 +99,11 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
     if job.state == Job.STATE_CANCELLED:
         click.echo(f"{job.name} was cancelled", err=True)
         return Exit.CANCELLED
-    click.echo(summary(job), err=True)
-    if posting:
+    settings.note(summary(job))
+    if job.abacus_posting.error:
         click.echo(posting, err=True)
+    elif posting:
+        settings.note(posting)
     return Exit.OK
 
 

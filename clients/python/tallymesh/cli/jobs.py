@@ -9,7 +9,7 @@ from itertools import islice
 import click
 
 from tallymesh.address import choose_address
-from tallymesh.cli.exits import Exit, describe, exit_code
+from tallymesh.cli.exits import Exit, error_line, exit_code
 from tallymesh.cli.options import (
     DEFAULT_TIMEOUT,
     Settings,
@@ -19,7 +19,7 @@ from tallymesh.cli.options import (
     limit_option,
     pass_settings,
 )
-from tallymesh.cli.output import write, write_all
+from tallymesh.cli.output import write, write_all, write_data
 from tallymesh.errors import TallymeshError, Unreachable
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelled")
@@ -43,7 +43,7 @@ class _Attempts:
         except Unreachable:
             raise
         except TallymeshError as error:
-            click.echo(f"error: {describe(error, self._address)}", err=True)
+            click.echo(error_line(error, self._address), err=True)
             self.exit = self.exit or exit_code(error)
             return False
         return True
@@ -55,6 +55,11 @@ def jobs() -> None:
     """Look at jobs, watch them, cancel them, replay them.
 
     A job's NAME may be given with or without its "jobs/".
+
+    \b
+    Examples:
+      tallymesh jobs list --state running
+      tallymesh jobs why 1m80bxc6859yzg00
     """
 
 
@@ -96,7 +101,7 @@ def list_jobs(
             queue=queue,
             labels=labels,
             created_from=None if since is None else datetime.now(UTC) - timedelta(seconds=since),
-            full=settings.output != "text",
+            full=not settings.is_table,
             page_size=min(limit, 1000),
         )
         listed = list(islice(found, limit))
@@ -111,7 +116,12 @@ def list_jobs(
 @common_options
 @pass_settings
 def get(settings: Settings, name: str) -> None:
-    """Show everything about one job."""
+    """Show everything about one job.
+
+    \b
+    Example:
+      tallymesh jobs get 1m80bxc6859yzg00 -o json | jq .progress
+    """
     with settings.connect() as client:
         job = client.job(name).refresh()
 
@@ -128,6 +138,10 @@ def watch(settings: Settings, name: str) -> Exit:
     """Watch a job to its end; its result goes to stdout, as if it had just been submitted.
 
     The exit code tells how the job ended: 0 succeeded, 1 failed, 3 cancelled.
+
+    \b
+    Example:
+      tallymesh jobs watch 1m80bxc6859yzg00 -o jsonl
     """
     from tallymesh.cli.follow import follow
 
@@ -191,11 +205,36 @@ def replay(settings: Settings, names: tuple[str, ...]) -> Exit:
 
 @jobs.command()
 @click.argument("name")
+@common_options
+@pass_settings
+def why(settings: Settings, name: str) -> None:
+    """Tell why a job does not run, runs slowly or has ended as it did, and what to do about it.
+
+    \b
+    Example:
+      tallymesh jobs why 1m80bxc6859yzg00
+    """
+    from tallymesh.cli.why import explain
+
+    with settings.connect() as client:
+        handle = client.job(name)
+        handle.refresh()
+        sentences = list(explain(client, handle))
+    write_data(settings, {"name": handle.name, "why": sentences}, lambda: "\n".join(sentences))
+
+
+@jobs.command()
+@click.argument("name")
 @limit_option(1000)
 @common_options
 @pass_settings
 def chunks(settings: Settings, name: str, limit: int) -> None:
-    """List a job's chunks: who computed each, which attempt, when; and why one was given up."""
+    """List a job's chunks: who computed each, which attempt, when; and why one was given up.
+
+    \b
+    Example:
+      tallymesh jobs chunks 1m80bxc6859yzg00 -o jsonl | jq -r .worker | sort | uniq -c
+    """
     with settings.connect() as client:
         listed = list(islice(client.job(name).chunks(page_size=min(limit, 1000)), limit))
 

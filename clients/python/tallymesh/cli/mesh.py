@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @common_options
 @pass_settings
 def status(settings: Settings) -> Exit:
-    """Show how the mesh is: workers, store, jobs. Exit code 0 only if it is healthy."""
+    """Show how the mesh is: workers, store, jobs. Exit code 0 only if it is healthy.
+
+    \b
+    Example:
+      tallymesh status -o json | jq .worker_count
+    """
     from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
 
     with settings.connect() as client:
@@ -33,7 +38,12 @@ def status(settings: Settings) -> Exit:
 @common_options
 @pass_settings
 def whoami(settings: Settings) -> None:
-    """Show who answers, and as whom you are seen."""
+    """Show who answers, and as whom you are seen.
+
+    \b
+    Example:
+      tallymesh whoami
+    """
     with settings.connect() as client:
         answer = client.whoami()
 
@@ -57,7 +67,12 @@ def whoami(settings: Settings) -> None:
 @common_options
 @pass_settings
 def check_store(settings: Settings) -> None:
-    """Have the mesh write, read and delete a value in its store."""
+    """Have the mesh write, read and delete a value in its store.
+
+    \b
+    Example:
+      tallymesh check-store -o json | jq -r .round_trip
+    """
     with settings.connect() as client:
         answer = client.check_store()
 

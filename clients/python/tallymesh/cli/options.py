@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tallymesh.cli.profiles import BadProfile, Profiles, config_path
 from tallymesh.quantities import exact_text, parse_integer
 
 if TYPE_CHECKING:
+    from tallymesh.cli.progress import Display
     from tallymesh.client import Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Value = TypeVar("Value")
+
+#: How data may be written on stdout, the default first.
+OUTPUTS = ("table", "json", "jsonl", "none")
+#: How times may be written, the default first.
+TIME_FORMATS = ("local", "relative", "iso")
 
 #: Seconds that a call may take, unless told otherwise.
 DEFAULT_TIMEOUT = 10.0
@@ -24,25 +33,96 @@ _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86_40
 _MAX_DAYS = 36_500
 
 
-@dataclass
 class Settings:
-    """What the options say that every command takes.
+    """What the options say that every command takes; what they leave out, the profile says.
 
     Attributes:
-        address: Where the mesh is; None for the default.
-        output: How data is written on stdout.
-        timeout: Seconds that were given, or None.
+        given: What options said, by name.
+        queued: Work becomes a job; otherwise it is computed at once, without one.
     """
 
-    address: str | None = None
-    output: Literal["text", "json", "jsonl"] = "text"
-    timeout: float | None = None
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.queued = True
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """The profiles of the user's file."""
+        try:
+            return Profiles(config_path())
+        except BadProfile as error:
+            raise click.UsageError(str(error)) from error
+
+    @property
+    def profile(self) -> str:
+        """The profile in use."""
+        return str(self.given.get("profile") or self.profiles.chosen)
+
+    @property
+    def address(self) -> str | None:
+        """Where the mesh is; None for what the client looks for by itself."""
+        if "address" in self.given or os.environ.get("TALLYMESH_ADDRESS"):
+            return self.given.get("address")
+        return self._of_profile("address", str)
+
+    @property
+    def output(self) -> str:
+        """How data is written on stdout: one of OUTPUTS."""
+        return self.given.get("output") or self._of_profile("output", output_form) or OUTPUTS[0]
+
+    @property
+    def time_format(self) -> str:
+        """How times are written: one of TIME_FORMATS."""
+        given = self.given.get("time_format")
+        return given or self._of_profile("time-format", time_format) or TIME_FORMATS[0]
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that were given, or None."""
+        given: float | None = self.given.get("timeout")
+        return self._of_profile("timeout", duration) if given is None else given
+
+    @property
+    def quiet(self) -> bool:
+        """Whether stderr is for errors alone."""
+        return bool(self.given.get("quiet"))
+
+    @property
+    def is_table(self) -> bool:
+        """Whether data is written for people."""
+        return self.output == "table"
+
+    def note(self, line: str) -> None:
+        """Says something beside the data, unless that is not wanted."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def open_display(self) -> Display:
+        """Returns what shows progress."""
+        from tallymesh.cli.progress import open_display
+
+        return open_display(quiet=self.quiet, color=not self.given.get("no_color"))
 
     def connect(self) -> Client:
-        """Returns a client of the mesh."""
+        """Returns a client of the mesh, after a look at the settings that are used later."""
         from tallymesh.client import Client
 
+        _ = self.output, self.time_format
         return Client(self.address, timeout=self.timeout or DEFAULT_TIMEOUT)
+
+    def _of_profile(self, key: str, parse: Callable[[str], Value]) -> Value | None:
+        try:
+            text = self.profiles.values(self.profile).get(key)
+        except BadProfile as error:
+            raise click.UsageError(str(error)) from error
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except click.BadParameter as error:
+            raise click.UsageError(
+                f"profile {self.profile!r} in {self.profiles.path}: {key}: {error.message}"
+            ) from error
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
@@ -81,6 +161,22 @@ def duration(value: str | float) -> float:
     return seconds
 
 
+def output_form(value: str) -> str:
+    """Returns a form of output, or fails as a wrong use."""
+    return _one_of(OUTPUTS, value)
+
+
+def time_format(value: str) -> str:
+    """Returns a format of times, or fails as a wrong use."""
+    return _one_of(TIME_FORMATS, value)
+
+
+def _one_of(known: tuple[str, ...], value: str) -> str:
+    if value not in known:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(known)}")
+    return value
+
+
 def _refuse_option(value: str) -> None:
     # Commands that take negative numbers let unknown options through to their arguments.
     if value.startswith("--"):
@@ -88,8 +184,15 @@ def _refuse_option(value: str) -> None:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
-        setattr(context.ensure_object(Settings), parameter.name, value)
+    if value is not None and parameter.name:
+        context.ensure_object(Settings).given[parameter.name] = value
+
+
+def _paint_nothing(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    # https://no-color.org: set to anything but nothing.
+    if value or os.environ.get("NO_COLOR"):
+        context.color = False
+        context.ensure_object(Settings).given["no_color"] = True
 
 
 def _parse_labels(
@@ -110,9 +213,48 @@ def _demand_positive(context: click.Context, parameter: click.Parameter, value: 
     return value
 
 
-def common_options(function: Function) -> Function:
-    """Adds what every command takes, before it or after it."""
+def common_options(function: Function, *, listed: bool = False) -> Function:
+    """Adds what every command takes, before it or after it.
+
+    Args:
+        function: The command.
+        listed: Tell of all of them in its help, not only of those that are used most.
+    """
     for option in (
+        click.option(
+            "--profile",
+            metavar="NAME",
+            callback=_remember,
+            expose_value=False,
+            hidden=not listed,
+            help="Use this profile of `tallymesh config`.",
+        ),
+        click.option(
+            "--time-format",
+            type=click.Choice(TIME_FORMATS),
+            callback=_remember,
+            expose_value=False,
+            hidden=not listed,
+            help="How to write times in tables.",
+        ),
+        click.option(
+            "--no-color",
+            is_flag=True,
+            callback=_paint_nothing,
+            expose_value=False,
+            hidden=not listed,
+            help="No colours; as NO_COLOR does.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            default=None,
+            callback=_remember,
+            expose_value=False,
+            hidden=not listed,
+            help="Only errors on stderr: no progress, no summary.",
+        ),
         click.option(
             "--timeout",
             type=duration,
@@ -123,7 +265,7 @@ def common_options(function: Function) -> Function:
         click.option(
             "-o",
             "--output",
-            type=click.Choice(["text", "json", "jsonl"]),
+            type=click.Choice(OUTPUTS),
             callback=_remember,
             expose_value=False,
             help="How to write data on stdout.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -33,10 +33,18 @@ def write(settings: Settings, message: Message, text: Callable[[], str]) -> None
         message: What to write.
         text: Makes the text for people.
     """
-    if settings.output == "text":
+    if settings.is_table:
         click.echo(text())
-    else:
+    elif settings.output != "none":
         click.echo(to_json(message, indent=2 if settings.output == "json" else None))
+
+
+def write_line(settings: Settings, message: Message, text: Callable[[], str]) -> None:
+    """Writes one of a stream of messages: as JSON always on one line."""
+    if settings.is_table:
+        click.echo(text())
+    elif settings.output != "none":
+        click.echo(to_json(message))
 
 
 def write_all(
@@ -53,11 +61,27 @@ def write_all(
         messages: What to write.
         text: Makes the text for people.
     """
-    if settings.output == "text":
+    if settings.is_table:
         click.echo(text())
     elif settings.output == "jsonl":
         for message in messages:
             click.echo(to_json(message))
-    else:
+    elif settings.output == "json":
         listed = ",\n".join(to_json(message, indent=2) for message in messages)
         click.echo(f'{{"{key}": [{listed}]}}')
+
+
+def write_data(settings: Settings, data: Mapping[str, object], text: Callable[[], str]) -> None:
+    """Writes what is no message of the mesh.
+
+    Args:
+        settings: Say in which form.
+        data: What to write, as JSON has it.
+        text: Makes the text for people.
+    """
+    import json
+
+    if settings.is_table:
+        click.echo(text())
+    elif settings.output != "none":
+        click.echo(json.dumps(data, indent=2 if settings.output == "json" else None))

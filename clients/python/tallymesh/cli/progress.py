@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -37,13 +38,50 @@ class Display(Protocol):
     def show(self, job: Job) -> None:
         """Shows how far the job is."""
 
+    def show_share(self, what: str, fraction: float) -> None:
+        """Shows how far something is that is no job.
+
+        Args:
+            what: Its name.
+            fraction: 0 to 1.
+        """
+
     def notice(self, line: str) -> None:
         """Says something beside the progress."""
 
 
-def open_display() -> Display:
-    """Returns the display that suits stderr."""
-    return _Bar() if sys.stderr.isatty() else _Lines()
+def open_display(*, quiet: bool = False, color: bool = True) -> Display:
+    """Returns the display that suits stderr.
+
+    Args:
+        quiet: Show nothing.
+        color: Colours may be used.
+    """
+    if quiet:
+        return _Nothing()
+    return _Bar(color) if sys.stderr.isatty() else _Lines()
+
+
+class _Nothing:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, job: Job) -> None:
+        pass
+
+    def show_share(self, what: str, fraction: float) -> None:
+        pass
+
+    def notice(self, line: str) -> None:
+        pass
 
 
 class _Lines:
@@ -62,21 +100,27 @@ class _Lines:
         pass
 
     def show(self, job: Job) -> None:
+        self._write(lambda: progress_line(job))
+
+    def show_share(self, what: str, fraction: float) -> None:
+        self._write(lambda: f"{what}: {fraction:.1%}")
+
+    def _write(self, line: Callable[[], str]) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LINE_SECONDS
-            click.echo(progress_line(job), err=True)
+            click.echo(line(), err=True)
 
     def notice(self, line: str) -> None:
         click.echo(line, err=True)
 
 
 class _Bar:
-    def __init__(self) -> None:
+    def __init__(self, color: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, no_color=not color or None)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -101,10 +145,7 @@ class _Bar:
         self._progress.stop()
 
     def show(self, job: Job) -> None:
-        if not self._is_named:
-            # On a line of its own, which stays: the bar has no room for it.
-            self._console.print(job.name, style="dim", markup=False)
-            self._is_named = True
+        self._name(job.name)
         progress = job.progress
         facts = [f"{progress.chunks_done:,}/{progress.chunks_total:,} chunks", *trouble(progress)]
         if progress.chunks_per_second:
@@ -125,8 +166,20 @@ class _Bar:
             facts=_fitting(facts, self._console.width - _LEAST_BAR_WIDTH),
         )
 
+    def show_share(self, what: str, fraction: float) -> None:
+        self._name(what)
+        self._progress.update(
+            self._task, description="", total=1.0, completed=fraction, facts=f"{fraction:.0%}"
+        )
+
     def notice(self, line: str) -> None:
         self._console.print(line, style="yellow", markup=False)
+
+    def _name(self, what: str) -> None:
+        """Says what this is about on a line of its own, which stays: the bar has no room for it."""
+        if not self._is_named:
+            self._console.print(what, style="dim", markup=False)
+            self._is_named = True
 
 
 def _fitting(facts: list[str], width: int) -> str:

@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import click
 
 from tallymesh.address import choose_address
-from tallymesh.cli.exits import Exit, describe, exit_code
+from tallymesh.cli.exits import Exit, error_line, exit_code
 from tallymesh.cli.options import Settings, common_options
 from tallymesh.cli.plugins import load_plugin, plugin_names
 from tallymesh.errors import TallymeshError
@@ -24,6 +25,7 @@ _SECTIONS = {
         "primes": "compute:primes",
         "add": "compute:add",
         "simulate": "compute:simulate",
+        "compute": "at_once:compute",
         "jobs": "jobs:jobs",
         "dlq": "dlq:dlq",
         "abacus": "abacus:abacus",
@@ -32,6 +34,11 @@ _SECTIONS = {
         "status": "mesh:status",
         "whoami": "mesh:whoami",
         "check-store": "mesh:check_store",
+        "doctor": "doctor:doctor",
+    },
+    "Set up": {
+        "config": "config:config",
+        "completion": "completion:completion",
     },
     "Run a mesh": {
         "drain": "mesh:drain",
@@ -126,7 +133,7 @@ def _run(run: Any, settings: Settings) -> int:
         click.echo("interrupted", err=True)
         return Exit.CANCELLED
     except TallymeshError as error:
-        click.echo(f"error: {describe(error, choose_address(settings.address))}", err=True)
+        click.echo(error_line(error, choose_address(settings.address)), err=True)
         return exit_code(error)
     except Exception as error:
         if os.environ.get("TALLYMESH_DEBUG") == "1":
@@ -141,13 +148,14 @@ def _run(run: Any, settings: Settings) -> int:
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tallymesh-client", prog_name="tallymesh")
-@common_options
+@partial(common_options, listed=True)
 def root() -> None:
     """Submit computations to a Tallymesh, watch them, get exact totals.
 
     Data goes to stdout, progress to stderr. The mesh is looked for at --address, else
-    TALLYMESH_ADDRESS, else localhost:8080. Numbers may be written 10000, 10_000, 1e10, 10^10 or
-    2**40.
+    TALLYMESH_ADDRESS, else where the profile in use says (tallymesh config), else at
+    localhost:8080. Numbers may be written 10000, 10_000, 1e10, 10^10 or 2**40. The options below go
+    before a command or after it.
 
     \b
     Exit codes:
@@ -158,4 +166,5 @@ def root() -> None:
       tallymesh up
       tallymesh primes 1e10
       tallymesh jobs list --state running
+      tallymesh doctor
     """

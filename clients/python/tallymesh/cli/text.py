@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tallymesh.cli.options import Settings
+
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -67,10 +69,17 @@ def since(start: Timestamp) -> float:
 
 
 def clock(value: Timestamp) -> str:
-    """Returns a time in the local zone to the second, or "-" if it is unset."""
+    """Returns a time as --time-format says, or "-" if it is unset."""
     if not value.seconds:
         return "-"
-    return value.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    match click.get_current_context().ensure_object(Settings).time_format:
+        case "relative":
+            left = value.seconds + value.nanos / 1e9 - datetime.now(UTC).timestamp()
+            return f"in {duration(left)}" if left > 0 else f"{duration(-left)} ago"
+        case "iso":
+            return value.ToJsonString()
+        case _:
+            return value.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: int) -> str:

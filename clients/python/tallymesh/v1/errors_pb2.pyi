@@ -98,7 +98,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
     """
     ERROR_REASON_NO_WORKER: _ErrorReason.ValueType  # 24
-    """No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it."""
+    """No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
+    after it.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed or a job ended as it did. Names are stable; new ones may be added."""
@@ -173,5 +175,7 @@ ERROR_REASON_BATCHES_MISSING: ErrorReason.ValueType  # 23
 the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
 """
 ERROR_REASON_NO_WORKER: ErrorReason.ValueType  # 24
-"""No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it."""
+"""No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
+after it.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -114,9 +114,9 @@ class JobServiceStub:
     meanwhile is replaced by another, which begins anew.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
-    (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
-    (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
-    (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+    (NO_FREE_SLOT: every worker that could compute it is busy; NO_WORKER: no live worker serves the
+    kernel and queue; retry after RetryInfo), UNAVAILABLE (SERVICE_UNAVAILABLE: those that could are
+    lost), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
     """
 
 @_typing.type_check_only
@@ -204,9 +204,9 @@ class JobServiceAsyncStub(JobServiceStub):
     meanwhile is replaced by another, which begins anew.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
-    (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
-    (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
-    (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+    (NO_FREE_SLOT: every worker that could compute it is busy; NO_WORKER: no live worker serves the
+    kernel and queue; retry after RetryInfo), UNAVAILABLE (SERVICE_UNAVAILABLE: those that could are
+    lost), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -363,9 +363,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         meanwhile is replaced by another, which begins anew.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
-        (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
-        (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
-        (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+        (NO_FREE_SLOT: every worker that could compute it is busy; NO_WORKER: no live worker serves the
+        kernel and queue; retry after RetryInfo), UNAVAILABLE (SERVICE_UNAVAILABLE: those that could are
+        lost), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -92,7 +92,8 @@ const (
 	// Messages of the stream are missing that come before this one. ErrorInfo.metadata holds `last`,
 	// the last one that is added. Code FAILED_PRECONDITION; send the stream from there.
 	ErrorReason_ERROR_REASON_BATCHES_MISSING ErrorReason = 23
-	// No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it.
+	// No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
+	// after it.
 	ErrorReason_ERROR_REASON_NO_WORKER ErrorReason = 24
 )
 

@@ -188,7 +188,7 @@ class NoWorker(DomainError):
     """No live worker could compute this."""
 
     reason = "NO_WORKER"
-    code = Code.UNAVAILABLE
+    code = Code.RESOURCE_EXHAUSTED
 
     def __init__(self, kernel: str, queue: str) -> None:
         super().__init__(

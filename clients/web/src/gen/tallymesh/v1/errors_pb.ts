@@ -204,7 +204,8 @@ export enum ErrorReason {
   BATCHES_MISSING = 23,
 
   /**
-   * No live worker serves the kernel and the queue. Code UNAVAILABLE with RetryInfo; retry after it.
+   * No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
+   * after it.
    *
    * @generated from enum value: ERROR_REASON_NO_WORKER = 24;
    */

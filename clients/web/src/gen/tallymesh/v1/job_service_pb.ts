@@ -781,9 +781,9 @@ export const JobService: GenService<{
    * meanwhile is replaced by another, which begins anew.
    *
    * Errors: INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_KERNEL; do not retry), RESOURCE_EXHAUSTED
-   * (NO_FREE_SLOT: every worker that could compute it is busy; retry after RetryInfo), UNAVAILABLE
-   * (NO_WORKER: no live worker serves the kernel and queue; retry after RetryInfo), ABORTED
-   * (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
+   * (NO_FREE_SLOT: every worker that could compute it is busy; NO_WORKER: no live worker serves the
+   * kernel and queue; retry after RetryInfo), UNAVAILABLE (SERVICE_UNAVAILABLE: those that could are
+   * lost), ABORTED (CHUNK_FAILED, CHUNK_CRASHED: the message says why). Safe to retry.
    *
    * @generated from rpc tallymesh.v1.JobService.Compute
    */

@@ -1,0 +1,113 @@
+"""Why a job is as it is, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tallymesh.cli import text
+from tallymesh.cli.job_text import cancelled_text, failure_text, grouped
+from tallymesh.v1.job_pb2 import Chunk, Job
+from tallymesh.works import reason_name, state_name
+
+if TYPE_CHECKING:
+    from tallymesh.client import Client
+    from tallymesh.jobs import JobHandle
+
+# Enough to see a pattern; `jobs chunks` and `dlq show` list them all.
+_EXAMPLES = 3
+_CHUNKS_LOOKED_AT = 1000
+
+
+def explain(client: Client, handle: JobHandle) -> Iterator[str]:
+    """Yields sentences on why a job does not run, runs slowly or has ended as it did.
+
+    Args:
+        client: Asked for workers and dead letters.
+        handle: The job, just read.
+    """
+    job = handle.job
+    since = text.duration(text.since(job.create_time))
+    yield f"{job.name} is {state_name(job.state)}, {since} after it was accepted."
+    match job.state:
+        case Job.STATE_PENDING | Job.STATE_RUNNING:
+            yield from _unfinished(client, handle)
+        case Job.STATE_FAILED:
+            yield from _failed(client, job)
+        case Job.STATE_CANCELLED:
+            yield f"{cancelled_text(job)}."
+        case _:
+            yield from _succeeded(job)
+
+
+def _unfinished(client: Client, handle: JobHandle) -> Iterator[str]:
+    job, progress = handle.job, handle.job.progress
+    if job.state_reason:
+        yield f"It does not run: {job.state_reason}."
+    done = f"{progress.chunks_done:,} of {text.counted(progress.chunks_total, 'chunk')} are done"
+    rate = f", {progress.chunks_per_second:,.1f} a second" if progress.chunks_per_second else ""
+    yield f"{done}{rate}."
+    looked_at = list(islice(handle.chunks(), _CHUNKS_LOOKED_AT))
+    for chunk in [one for one in looked_at if one.state == Chunk.STATE_RUNNING][:_EXAMPLES]:
+        held = text.duration(text.since(chunk.lease_time))
+        yield f"Chunk {chunk.index} is with {chunk.worker} for {held}, attempt {chunk.attempt}."
+    for chunk in [one for one in looked_at if one.state == Chunk.STATE_RETRYING][:_EXAMPLES]:
+        yield f"Chunk {chunk.index} waits to be tried again: {failure_text(chunk.error)}."
+    yield from _able(client, job)
+
+
+def _able(client: Client, job: Job) -> Iterator[str]:
+    """Tells of the workers that could compute the job."""
+    workers = client.health().workers
+    able = [
+        one
+        for one in workers
+        if job.kernel in one.worker.kernels
+        and job.queue in (one.worker.queues or ("default",))
+        and not one.draining
+    ]
+    if not able:
+        alive = text.counted(len(workers), "worker")
+        yield (
+            f"Of {alive} alive, none takes {job.kernel} in queue {job.queue}; start one that does:"
+            f" tallymesh worker --queues {job.queue}"
+        )
+        return
+    slots = sum(one.worker.slots for one in able)
+    held = sum(one.chunks_held for one in able)
+    yield (
+        f"{text.counted(len(able), 'worker')} could compute it, with {text.counted(slots, 'slot')};"
+        f" they hold {text.counted(held, 'chunk')} of all jobs."
+    )
+
+
+def _failed(client: Client, job: Job) -> Iterator[str]:
+    yield f"{reason_name(job.error.reason)}: {failure_text(job.error)}."
+    mishaps = (
+        (job.failed_attempts, "failed attempt"),
+        (job.lost_leases, "lost lease"),
+    )
+    counted = [text.counted(count, what) for count, what in mishaps if count]
+    if counted:
+        limit = text.counted(job.max_attempts, "attempt")
+        yield f"On the way: {', '.join(counted)}; a chunk has {limit}."
+    letters = list(islice(client.dead_letters.list(job=job.name), _EXAMPLES + 1))
+    for letter in letters[:_EXAMPLES]:
+        yield f"Dead letter {letter.name}: {text.shortened(letter.message, 120)}."
+    if len(letters) > _EXAMPLES:
+        yield f"More of them: tallymesh dlq show --job {job.name}"
+    yield f"Run what failed again: tallymesh jobs replay {job.name}"
+
+
+def _succeeded(job: Job) -> Iterator[str]:
+    if failed := job.progress.chunks_failed:
+        yield (
+            f"It succeeded without {text.counted(failed, 'chunk')} that were given up;"
+            f" {job.tolerate_failures:,} were tolerated."
+        )
+    posting = job.abacus_posting
+    if posting.error:
+        yield f"{job.abacus} did not take the total: {posting.error}."
+    elif posting.HasField("post_time"):
+        yield f"{grouped(posting.amount)} was entered in {job.abacus}."
