@@ -150,7 +150,7 @@ async def test_without_a_worker_it_is_told_so(gateway: Gateway, start_worker: St
     await start_worker("w1")
     assert (await refusal(request(gateway, simulate(), queue="heavy"))) == (
         *none,
-        "no live worker serves kernel simulate in queue heavy",
+        "no live worker serves kernel simulate on queue heavy",
         True,
     )
 

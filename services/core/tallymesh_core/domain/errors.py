@@ -192,7 +192,7 @@ class NoWorker(DomainError):
 
     def __init__(self, kernel: str, queue: str) -> None:
         super().__init__(
-            f"no live worker serves kernel {kernel} in queue {queue}",
+            f"no live worker serves kernel {kernel} on queue {queue}",
             metadata={"kernel": kernel, "queue": queue},
             retry_after=1.0,
         )
