@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
     from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
     from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
-    from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
+    from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, Simulate, Work
     from tallymesh.watching import Limits
+    from tallymesh.works import custom
 
 __all__ = [
     "Abacus",
@@ -59,6 +60,7 @@ __all__ = [
     "ChunkTimedOut",
     "Client",
     "CountPrimes",
+    "CustomWork",
     "DeadLetter",
     "DeadLetterGroup",
     "DeadLetters",
@@ -89,6 +91,7 @@ __all__ = [
     "Unreachable",
     "WaitTimeout",
     "Work",
+    "custom",
 ]
 
 _HOMES = {
@@ -100,7 +103,8 @@ _HOMES = {
     "v1.abacus_service_pb2": ("LedgerEntry", "Sum"),
     "v1.dead_letter_service_pb2": ("DeadLetter", "DeadLetterGroup"),
     "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
-    "v1.work_pb2": ("Add", "CountPrimes", "Simulate", "Work"),
+    "v1.work_pb2": ("Add", "CountPrimes", "CustomWork", "Simulate", "Work"),
+    "works": ("custom",),
 }
 
 

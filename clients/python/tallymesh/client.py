@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Self, Unpack, overload
+from typing import Any, Self, Unpack, overload
 
 from tallymesh.abacus import Abacus
 from tallymesh.address import choose_address
@@ -42,7 +42,7 @@ from tallymesh.v1.mesh_service_pb2 import (
     WhoAmIResponse,
 )
 from tallymesh.v1.mesh_service_pb2_grpc import MeshServiceStub
-from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
+from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, Simulate, Work
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
 from tallymesh.works import (
     AnyWork,
@@ -171,7 +171,7 @@ class Client:
         """Submits a job and returns at once with a handle on it.
 
         Args:
-            work: What to compute: a CountPrimes, Add, Simulate or Work.
+            work: What to compute: a CountPrimes, Add, Simulate, custom() or Work.
             request_id: Makes it safe to submit again what may have been submitted already: the
                 same request under one id is one job. Default a new one.
             **options: As of JobOptions.
@@ -207,12 +207,12 @@ class Client:
     @overload
     def run(
         self,
-        work: Work,
+        work: Work | CustomWork,
         *,
         request_id: str | None = None,
         timeout: float | None = None,
         **options: Unpack[JobOptions],
-    ) -> int | Decimal: ...
+    ) -> Any: ...
     def run(
         self,
         work: AnyWork,
@@ -220,7 +220,7 @@ class Client:
         request_id: str | None = None,
         timeout: float | None = None,
         **options: Unpack[JobOptions],
-    ) -> int | Decimal:
+    ) -> Any:
         """Submits a job, waits for it in the same call, and returns its result.
 
         If the stream is cut, the job is watched on from where it is. Args as of submit(), errors
@@ -238,7 +238,7 @@ class Client:
         queue: str = "",
         timeout: float | None = None,
         on_progress: Callable[[float], None] | None = None,
-    ) -> int | Decimal:
+    ) -> Any:
         """Computes at once, as one chunk on one worker, without a job, and returns the result.
 
         Nothing is queued or kept. Whoever stops waiting, by an exception or the timeout, stops the
@@ -346,7 +346,7 @@ class Client:
         request_id: str | None = None,
         timeout: float | None = None,
         **options: Unpack[JobOptions],
-    ) -> Iterator[int | Decimal]:
+    ) -> Iterator[Any]:
         """Submits many jobs, and yields their results in the same order, like Executor.map().
 
         The jobs are submitted before this returns. Args as of submit_many() and collect(); errors
@@ -454,7 +454,7 @@ class Client:
         return JobHandle(self._caller, self._jobs, job, self._limits)
 
 
-def _in_order(handles: list[JobHandle], ending: Iterator[JobHandle]) -> Iterator[int | Decimal]:
+def _in_order(handles: list[JobHandle], ending: Iterator[JobHandle]) -> Iterator[Any]:
     for handle in handles:
         while not handle.ended:
             next(ending)

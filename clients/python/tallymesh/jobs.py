@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from decimal import Decimal
+from typing import Any
 
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
@@ -87,7 +87,7 @@ class JobHandle:
             if event.WhichOneof("event") != "keepalive":
                 yield self.job
 
-    def result(self, timeout: float | None = None) -> int | Decimal:
+    def result(self, timeout: float | None = None) -> Any:
         """Waits for the job to end and returns its result.
 
         A job that had ended when it was last seen is not asked for again.
@@ -96,7 +96,8 @@ class JobHandle:
             timeout: Seconds to wait; None for as long as it takes.
 
         Returns:
-            The count of CountPrimes, the sum of Add as a Decimal, the number of chunks of Simulate.
+            The count of CountPrimes, the sum of Add as a Decimal, the number of chunks of Simulate;
+            of a kernel of one's own what it made, as JSON has it, or the bytes of its message.
             Where the job tolerates failures, it is without the `job.progress.chunks_failed` chunks
             that were given up.
 
@@ -164,7 +165,7 @@ class JobHandle:
                 return
             request.page_token = page.next_page_token
 
-    def run(self, request: RunJobRequest, timeout: float | None = None) -> int | Decimal:
+    def run(self, request: RunJobRequest, timeout: float | None = None) -> Any:
         """Submits the job of `request`, waits for its end in the same call and returns its result.
 
         Errors as of result(); DeadlineExceeded if it is not known whether the job was accepted.

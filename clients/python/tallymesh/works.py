@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -19,12 +19,13 @@ from tallymesh.errors import (
     JobTimedOut,
     TallymeshError,
 )
+from tallymesh.json_values import NotJson, from_value, to_struct
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
-from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
+from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomResult, CustomWork, Result, Simulate, Work
 
 #: Anything that a job can be made of.
-AnyWork = Work | CountPrimes | Add | Simulate
+AnyWork = Work | CountPrimes | Add | Simulate | CustomWork
 #: How to count primes.
 Method = Literal["auto", "sieve"]
 
@@ -136,6 +137,28 @@ def make_count_primes(start: int, stop: int, method: Method = "auto") -> CountPr
     )
 
 
+def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None) -> CustomWork:
+    """Returns work for a kernel of one's own.
+
+    Args:
+        kernel: Its name, such as "acme.score".
+        work: What it is given: a JSON object, for a kernel that is a function; a message, or one
+            that is serialized, for a kernel of the class form.
+
+    Raises:
+        TypeError: The work is none of these, or holds what JSON cannot say.
+    """
+    match work:
+        case bytes():
+            return CustomWork(kernel=kernel, data=work)
+        case Message():
+            return CustomWork(kernel=kernel, data=work.SerializeToString(deterministic=True))
+    try:
+        return CustomWork(kernel=kernel, json=to_struct({} if work is None else work))
+    except NotJson as error:
+        raise NotJson(f"the work of {kernel} is {error}") from None
+
+
 def resource_name(collection: str, name: str) -> str:
     """Returns the full name of a resource that was named with or without its collection."""
     return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
@@ -175,8 +198,8 @@ def state_name(state: Job.State.ValueType) -> str:
     return Job.State.Name(state).removeprefix("STATE_")
 
 
-def outcome(job: Job) -> int | Decimal:
-    """Returns the result of a job that has ended.
+def outcome(job: Job) -> Any:
+    """Returns the result of a job that has ended: an int, a Decimal, or what a custom kernel made.
 
     Raises:
         JobFailed: It failed.
@@ -190,8 +213,8 @@ def outcome(job: Job) -> int | Decimal:
     return result_value(job.result)
 
 
-def result_value(result: Result) -> int | Decimal:
-    """Returns what a result says: a count, a sum as a Decimal, a number of chunks."""
+def result_value(result: Result) -> Any:
+    """Returns what a result says: a number, a sum as a Decimal, or what a custom kernel made."""
     match result.WhichOneof("kernel"):
         case "count_primes":
             return result.count_primes.count
@@ -199,8 +222,20 @@ def result_value(result: Result) -> int | Decimal:
             return Decimal(result.add.sum)
         case "simulate":
             return result.simulate.chunks
+        case "custom":
+            return _custom_value(result.custom)
         case _:
             raise TallymeshError("the result is of a kind that this client does not know")
+
+
+def _custom_value(result: CustomResult) -> Any:
+    match result.WhichOneof("output"):
+        case "data":
+            return result.data
+        case "number":
+            return result.number
+        case _:
+            return from_value(result.json)
 
 
 def wrap(work: AnyWork) -> Work:
@@ -218,10 +253,14 @@ def wrap(work: AnyWork) -> Work:
             return Work(add=work)
         case Simulate():
             return Work(simulate=work)
+        case CustomWork():
+            return Work(custom=work)
         case Message():
             raise TypeError(f"{work.DESCRIPTOR.full_name} is no work")
         case _:
-            raise TypeError(f"{work!r} is no work: give a CountPrimes, Add, Simulate or Work")
+            raise TypeError(
+                f"{work!r} is no work: give a CountPrimes, Add, Simulate, custom() or Work"
+            )
 
 
 def _fitting(field: str, value: int, low: int, high: int) -> int:

@@ -1,6 +1,7 @@
 /** A job as the page sees it: how events change it, and what it says in words. */
 
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { toJsonString } from "@bufbuild/protobuf";
+import { ValueSchema, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorReason } from "./gen/tallymesh/v1/errors_pb";
 import { Job_State, type Job, type JobEvent } from "./gen/tallymesh/v1/job_pb";
 import { compact, grouped } from "./numbers";
@@ -73,6 +74,8 @@ export function workWords(job: Job, short = false): string {
       const each = kernel.value.duration ? length(kernel.value.duration) : 0;
       return `Simulation, ${span(each)} a chunk`;
     }
+    case "custom":
+      return kernel.value.kernel;
     default:
       return job.kernel || "Job";
   }
@@ -85,6 +88,8 @@ export function totalWords(job: Job): string {
       return "primes";
     case "add":
       return "sum";
+    case "custom":
+      return "in total";
     default:
       return "chunks counted";
   }
@@ -100,6 +105,8 @@ export function total(job: Job): string {
       return kernel.value.sum;
     case "simulate":
       return kernel.value.chunks.toString();
+    case "custom":
+      return kernel.value.output.case === "number" ? kernel.value.output.value.toString() : "";
     default:
       return job.progress?.runningTotal ?? "";
   }
@@ -117,8 +124,26 @@ export function resultWords(job: Job): string {
     }
     case "add":
       return `The sum is ${value}.`;
+    case "custom":
+      return `${kernel.value.kernel} gave ${customWords(job)}.`;
     default:
       return `${value} chunks were counted.`;
+  }
+}
+
+/** What a kernel of one's own made: a number, JSON, or how long its message is. */
+function customWords(job: Job): string {
+  const kernel = job.result?.kernel;
+  const output = kernel?.case === "custom" ? kernel.value.output : undefined;
+  switch (output?.case) {
+    case "number":
+      return grouped(output.value);
+    case "json":
+      return toJsonString(ValueSchema, output.value);
+    case "data":
+      return plural(output.value.length, "byte");
+    default:
+      return "nothing";
   }
 }
 

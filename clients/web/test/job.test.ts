@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create } from "@bufbuild/protobuf";
+import { create, fromJson } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import {
   Job_State,
   JobEventSchema,
@@ -64,4 +65,23 @@ test("an ended job speaks in exact words", () => {
   assert(job && hasEnded(job));
   assert.equal(resultWords(job), "There are 455,052,511 primes from 0 to 10,000,000,000.");
   assert.equal(workWords(job, true), "Primes 0 – 10¹⁰");
+});
+
+test("a kernel of one's own is named, and its result shown whatever it is", () => {
+  const ended = (output: object) =>
+    create(JobSchema, {
+      kernel: "acme.score",
+      state: Job_State.SUCCEEDED,
+      work: { kernel: { case: "custom", value: { kernel: "acme.score" } } },
+      result: { kernel: { case: "custom", value: { kernel: "acme.score", output } } },
+    });
+  const number = ended({ case: "number", value: 1234n });
+  assert.equal(workWords(number), "acme.score");
+  assert.equal(total(number), "1234");
+  assert.equal(resultWords(number), "acme.score gave 1,234.");
+  const json = ended({ case: "json", value: fromJson(ValueSchema, { a: [1, true] }) });
+  assert.equal(total(json), "");
+  assert.equal(resultWords(json), 'acme.score gave {"a":[1,true]}.');
+  const data = ended({ case: "data", value: new Uint8Array(3) });
+  assert.equal(resultWords(data), "acme.score gave 3 bytes.");
 });

@@ -117,12 +117,18 @@ class Answers:
     def _result(self, record: JobRecord, given: Work) -> Result:
         if not record.additive:
             return Result.FromString(record.result)
-        kernel, work = self._kernels.of(given)
+        kernel, work = self._kernels.of_any(given)
         return kernel.finish(work, record.total)
 
     def amount(self, record: JobRecord) -> str:
-        """Returns what a job that has succeeded adds to its abacus, as a decimal."""
-        return self._kernels.get(record.kernel).amount(self.result(record))
+        """Returns what a job that has succeeded adds to its abacus, as a decimal.
+
+        Raises:
+            ValueError: Its result is no number.
+        """
+        work = Work.FromString(record.work)
+        kernel, _ = self._kernels.of_any(work)
+        return kernel.amount(self._result(record, work))
 
     async def _reason(self, record: JobRecord) -> str:
         if record.state.is_final:

@@ -47,7 +47,7 @@ from tallymesh_gateway.services import DispatchService, JobService, MeshService
 from tallymesh_gateway.settings import GatewaySettings
 from tallymesh_gateway.submission import Acceptance
 from tallymesh_gateway.watching import Watches
-from tallymesh_kernels import builtin
+from tallymesh_kernels.loading import CannotLoad, load, sources
 
 #: Full names of what a gateway serves.
 SERVED = tuple(
@@ -76,14 +76,15 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     Raises:
         CannotListen: An address cannot be listened on.
         StoreMismatch: The store cannot be used as configured.
+        CannotLoad: A kernel of one's own cannot be had.
     """
+    kernels = load(sources(settings.kernel_modules))
     if stop is None:
         stop = asyncio.Event()
         stop_on_signals(stop)
     store = await open_store(settings, stop)
     if store is None:
         return
-    kernels = builtin()
     jobs, leases = JobStore(store, backlog_limit=settings.backlog_limit), LeaseStore(store)
     fleet = Fleet(leases)
     answers = Answers(settings.node, kernels, fleet)
@@ -179,7 +180,7 @@ def main() -> int:
         settings = GatewaySettings.load()
         configure(settings.log_level, settings.log_format, settings.node)
         asyncio.run(serve(settings))
-    except (BadSettings, CannotListen, StoreMismatch) as error:
+    except (BadSettings, CannotListen, CannotLoad, StoreMismatch) as error:
         print(f"tallymesh gateway: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except Exception:

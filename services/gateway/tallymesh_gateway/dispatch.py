@@ -248,7 +248,7 @@ class Dispatcher:
     def expect(self, record: JobRecord) -> None:
         """Takes note of a job accepted here: workers wait for it, and will ask for its work."""
         ref = f"{record.tenant}/{record.id}"
-        self._keep(ref, record.work, record.chunk_count, record.chunk_timeout_ms)
+        self._keep(ref, record.work, record.chunk_count, record.chunk_timeout_ms, record.additive)
         if record.version == 1:
             self._woken_for.add(ref)
             self._wake(f"{record.queue}/{record.kernel}", record.chunk_count)
@@ -272,8 +272,12 @@ class Dispatcher:
                 works[ref] = self._keep(ref, *read)
         return works
 
-    def _keep(self, ref: str, work: bytes, chunk_count: int, timeout_ms: int) -> pb.JobWork:
-        made = pb.JobWork(job=ref, work=Work.FromString(work), chunk_count=chunk_count)
+    def _keep(
+        self, ref: str, work: bytes, chunk_count: int, timeout_ms: int, additive: bool
+    ) -> pb.JobWork:
+        made = pb.JobWork(
+            job=ref, work=Work.FromString(work), chunk_count=chunk_count, additive=additive
+        )
         if timeout_ms:
             made.chunk_timeout.FromMilliseconds(timeout_ms)
         if known := self._works.pop(ref, None):

@@ -118,10 +118,11 @@ class Keeper:
             record = await self._jobs.get(tenant, job_id, chunk_map=False)
         except NotFound:
             return
-        amount = self._answers.amount(record)
+        amount = ""
         try:
+            amount = self._answers.amount(record)
             total = await self._add(record, amount)
-        except InvalidField as error:
+        except (InvalidField, ValueError) as error:
             await self._jobs.note_posted(tenant, job_id, amount=amount, total="", error=str(error))
             return
         await self._jobs.note_posted(tenant, job_id, amount=amount, total=total)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tallymesh_core.domain.errors import InvalidField
 from tallymesh_core.domain.ids import shard_of_job
 from tallymesh_core.domain.jobs import MAX_CHUNKS
+from tallymesh_kernels import Foreign, Invalid, Registry
 
 _QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
@@ -105,6 +106,21 @@ def queue(name: str, field: str) -> str:
     if name and not _QUEUE.fullmatch(name):
         raise InvalidField(field, name, "1 to 63 characters of [a-z0-9-], starting with a letter")
     return name or "default"
+
+
+def kernel(name: str, field: str, known: Registry) -> None:
+    """Checks the name of a kernel, of which those of one's own need not be known here.
+
+    Raises:
+        InvalidField: It is neither "" nor such a name.
+    """
+    if not name or name in known.names():
+        return
+    try:
+        Foreign(name)
+    except Invalid:
+        bound = f"one of: {', '.join(known.names())}, or a name with a dot"
+        raise InvalidField(field, name, bound) from None
 
 
 def labels(marks: dict[str, str], field: str) -> dict[str, str]:

@@ -98,9 +98,7 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
     def _wanted(self, given: pb.DeadLetterFilter) -> DeadLetterFilter:
         if len(given.names) > _MAX_NAMES:
             raise InvalidField("filter.names", len(given.names), f"at most {_MAX_NAMES} names")
-        if given.kernel and given.kernel not in self._kernels.names():
-            known = ", ".join(self._kernels.names())
-            raise InvalidField("filter.kernel", given.kernel, f"one of: {known}")
+        names.kernel(given.kernel, "filter.kernel", self._kernels)
         reasons = {value: name for name, value in errors_pb2.ErrorReason.items()}
         if given.reason not in reasons:
             raise InvalidField("filter.reason", given.reason, "a reason of an error")

@@ -242,8 +242,7 @@ class _JobFilter:
     """Which jobs a list is to hold."""
 
     def __init__(self, request: job_service_pb2.ListJobsRequest, kernels: Registry) -> None:
-        if request.kernel and request.kernel not in kernels.names():
-            raise InvalidField("kernel", request.kernel, f"one of: {', '.join(kernels.names())}")
+        names.kernel(request.kernel, "kernel", kernels)
         known = {value: name for name, value in job_pb2.Job.State.items()}
         for i, state in enumerate(request.states):
             if not known.get(state) or state == job_pb2.Job.STATE_UNSPECIFIED:

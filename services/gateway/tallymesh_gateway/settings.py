@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from tallymesh_core.config.settings import StoreSettings
+from tallymesh_core.config.settings import KernelSettings, StoreSettings
 from tallymesh_core.domain.jobs import TTL_SECONDS
 
 
-class GatewaySettings(StoreSettings):
+class GatewaySettings(StoreSettings, KernelSettings):
     """Settings of a gateway.
 
     Attributes:

@@ -13,7 +13,7 @@ from tallymesh_core.domain.jobs import MAX_CHUNKS, TTL_SECONDS, NewJob
 from tallymesh_core.rpc.context import Caller
 from tallymesh_core.store.jobs import Submission
 from tallymesh_gateway import names
-from tallymesh_kernels import Invalid, Registry
+from tallymesh_kernels import Foreign, Function, Invalid, Registry
 from tallymesh_kernels import UnknownKernel as KernelMissing
 
 _MAX_PRIORITY = 9
@@ -56,6 +56,7 @@ class Acceptance:
         most = min(MAX_CHUNKS, kernel.max_chunks)
         if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
             raise InvalidField(f"{at}.chunk_count", job.chunk_count, f"a number from 1 to {most}")
+        chunk_count = job.chunk_count or _plan(kernel, work, f"{at}.chunk_count", most)
         _within(job.priority, f"{at}.priority", 0, _MAX_PRIORITY)
         if job.HasField("max_attempts"):
             _within(job.max_attempts, f"{at}.max_attempts", 1, _MAX_ATTEMPTS)
@@ -65,8 +66,9 @@ class Acceptance:
             queue=names.queue(job.queue, f"{at}.queue"),
             kernel=kernel.name,
             work=job.work.SerializeToString(deterministic=True),
-            chunk_count=job.chunk_count or kernel.plan(work),
-            additive=kernel.additive,
+            chunk_count=chunk_count,
+            # What a function gives for a single chunk need not be a number.
+            additive=kernel.additive and not (chunk_count == 1 and isinstance(kernel, Function)),
             priority=job.priority,
             max_attempts=job.max_attempts or _DEFAULT_ATTEMPTS,
             abacus=names.abacus_id(job.abacus, f"{at}.abacus"),
@@ -99,18 +101,40 @@ class Acceptance:
             UnknownKernel: The work names no known kernel.
         """
         try:
-            kernel, message = self.kernels.of(work)
+            kernel, message = self.kernels.of_any(work)
+            kernel.validate(message)
         except KernelMissing as error:
             unset = not error.name and not len(UnknownFieldSet(work))
             said = error.name or ("" if unset else "an unknown one")
             raise UnknownKernel(field, said, ", ".join(error.known)) from None
-        try:
-            kernel.validate(message)
         except Invalid as error:
+            member = work.WhichOneof("kernel")
             raise InvalidField(
-                f"{field}.{kernel.name}.{error.field}", error.value, error.bound
+                f"{field}.{member}.{error.field}", error.value, error.bound
             ) from None
         return kernel, message
+
+
+def _plan(kernel: Any, work: Any, field: str, most: int) -> int:
+    """Has the kernel plan, and believes no kernel that is not built in."""
+    if isinstance(kernel, Foreign):
+        raise InvalidField(field, "", f"given, as this gateway does not have {kernel.name} to plan")
+    try:
+        planned, again = kernel.plan(work), kernel.plan(work)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidField(
+            field, "", f"given, as the plan of {kernel.name} fails ({said})"
+        ) from None
+    if planned != again:
+        raise InvalidField(
+            field, "", f"given, as {kernel.name} plans {planned} chunks, then {again}, for one work"
+        )
+    if not isinstance(planned, int) or not 1 <= planned <= most:
+        raise InvalidField(
+            field, "", f"given, as {kernel.name} plans {planned!r} chunks, not 1 to {most}"
+        )
+    return planned
 
 
 def _hash_of(job: job_pb2.Job) -> str:

@@ -1,6 +1,7 @@
 """What the mesh can compute: the kernels, free of transport and store."""
 
 from tallymesh_kernels.kernel import Cancelled, Chunk, ChunkError, Context, Invalid, Kernel
+from tallymesh_kernels.own import Foreign, Function, MessageKernel, kernel
 from tallymesh_kernels.registry import AnyKernel, Registry, UnknownKernel, builtin
 from tallymesh_kernels.sieve import SieveUnavailable, describe_sieve
 
@@ -10,11 +11,15 @@ __all__ = [
     "Chunk",
     "ChunkError",
     "Context",
+    "Foreign",
+    "Function",
     "Invalid",
     "Kernel",
+    "MessageKernel",
     "Registry",
     "SieveUnavailable",
     "UnknownKernel",
     "builtin",
     "describe_sieve",
+    "kernel",
 ]

@@ -9,6 +9,7 @@ from tallymesh.v1.work_pb2 import Work
 from tallymesh_kernels.add import AddKernel
 from tallymesh_kernels.count_primes import CountPrimesKernel
 from tallymesh_kernels.kernel import Kernel
+from tallymesh_kernels.own import Foreign
 from tallymesh_kernels.simulate import SimulateKernel
 
 AnyKernel = Kernel[Any, Any]
@@ -56,10 +57,27 @@ class Registry:
         Raises:
             UnknownKernel: The work names none, or one that is not registered.
         """
-        name = work.WhichOneof("kernel") or ""
-        return self.get(name), getattr(work, name)
+        member = work.WhichOneof("kernel") or ""
+        name = work.custom.kernel if member == "custom" else member
+        return self.get(name), getattr(work, member)
+
+    def of_any(self, work: Work) -> tuple[AnyKernel | Foreign, Any]:
+        """As of(); a kernel of one's own may be one that is not registered.
+
+        Raises:
+            UnknownKernel: The work names none, or one of the built-in kind that is not registered.
+            Invalid: What it names can be no kernel of one's own.
+        """
+        if work.WhichOneof("kernel") != "custom" or work.custom.kernel in self._kernels:
+            return self.of(work)
+        return Foreign(work.custom.kernel), work.custom
+
+
+def builtin_kernels() -> tuple[AnyKernel, ...]:
+    """The built-in kernels."""
+    return (CountPrimesKernel(), AddKernel(), SimulateKernel())
 
 
 def builtin() -> Registry:
     """A registry of the built-in kernels."""
-    return Registry((CountPrimesKernel(), AddKernel(), SimulateKernel()))
+    return Registry(builtin_kernels())

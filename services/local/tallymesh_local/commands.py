@@ -13,6 +13,8 @@ import click
 
 #: Exit code of a wrong use, and of a mesh that cannot be started as asked.
 _USAGE = 2
+#: Options of roles that may be given several times; their settings hold lists with commas.
+_REPEATABLE = ("kernels",)
 
 
 def _mesh_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,6 +97,12 @@ def _one_line_errors(function: Callable[..., int]) -> Callable[..., int]:
     help="Least severe record shown.",
 )
 @click.option(
+    "--kernels",
+    multiple=True,
+    metavar="MODULE",
+    help="A module with kernels of your own, for gateways and workers; may be repeated.",
+)
+@click.option(
     "--state",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Once ready, write the address and all process ids to this file, as JSON.",
@@ -110,6 +118,7 @@ def up(*, ephemeral: bool, no_edge: bool, state: Path | None, **options: Any) ->
     Examples:
       tallymesh up
       tallymesh up --workers 4 --slots 2 --data ./mesh-data
+      tallymesh up --kernels my_kernels
     """
     if ephemeral and options["data"] is not None:
         raise click.UsageError("--ephemeral and --data exclude each other")
@@ -143,17 +152,21 @@ def _role(*settings: tuple[str, str]) -> Callable[[Callable[[], int]], click.Com
     """
 
     def make(function: Callable[[], int]) -> click.Command:
-        def run(**given: str | None) -> int:
+        def run(**given: str | tuple[str, ...] | None) -> int:
             for name, value in given.items():
-                if value is not None:
-                    os.environ[f"TALLYMESH_{name.upper()}"] = value
+                if value:
+                    text = value if isinstance(value, str) else ",".join(value)
+                    os.environ[f"TALLYMESH_{name.upper()}"] = text
             return function()
 
         command: Any = run
         for name, help_text in reversed(settings):
             variable = f"TALLYMESH_{name.upper()}"
             command = click.option(
-                f"--{name.replace('_', '-')}", name, help=f"{help_text} [{variable}]"
+                f"--{name.replace('_', '-')}",
+                name,
+                multiple=name in _REPEATABLE,
+                help=f"{help_text} [{variable}]",
             )(command)
         return click.command(function.__name__, help=function.__doc__)(command)
 
@@ -170,13 +183,15 @@ _STORE = (
     "The store: redis://host:port/db, unix:///path, redis+sentinel://… or redis+cluster://…",
 )
 _ABACUS = ("abacus", "gRPC address of the abacus service.")
+_KERNELS = ("kernels", "A module with kernels of one's own; may be repeated.")
 _WORKER = (
     ("slots", "Chunks computed at a time."),
     ("queues", "Queues to take work from, separated by commas."),
+    _KERNELS,
 )
 
 
-@_role(_LISTEN, _STORE, _ABACUS, *_COMMON)
+@_role(_LISTEN, _STORE, _ABACUS, _KERNELS, *_COMMON)
 def gateway() -> int:
     """Run a gateway: the public API and the dispatcher."""
     return _run("gateway")

@@ -10,6 +10,7 @@ from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway import app as gateway
 from tallymesh_gateway.settings import GatewaySettings
+from tallymesh_kernels.loading import CannotLoad
 from tallymesh_local.addresses import reachable
 from tallymesh_worker import app as worker
 from tallymesh_worker.pool import CannotCompute
@@ -31,7 +32,7 @@ def main() -> int:
             )
             configure(gateway_settings.log_level, gateway_settings.log_format, worker_settings.node)
             asyncio.run(_serve(gateway_settings, worker_settings))
-    except (BadSettings, CannotListen, CannotCompute, StoreMismatch) as error:
+    except (BadSettings, CannotListen, CannotCompute, CannotLoad, StoreMismatch) as error:
         sys.stderr.write(f"tallymesh node: {error}\n")
         return 2
     return 0

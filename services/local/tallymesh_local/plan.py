@@ -47,6 +47,7 @@ class MeshOptions:
             and the first abacus node the one after it.
         log_level: Least severe record that the processes log.
         drain_grace: Seconds that a worker gets to finish its chunks when the mesh stops.
+        kernels: Modules with kernels of one's own; none leaves it to TALLYMESH_KERNELS.
     """
 
     workers: int = 2
@@ -60,6 +61,7 @@ class MeshOptions:
     edge: bool = True
     log_level: str = "info"
     drain_grace: float = 3.0
+    kernels: Sequence[str] = ()
 
     @property
     def slots_each(self) -> int:
@@ -131,6 +133,7 @@ class Plan:
                     # Any node will do: it is only for the totals of jobs, which can wait.
                     TALLYMESH_ABACUS=self.abacus_addresses[(number - 1) % options.abaci],
                     **self._store_settings(),
+                    **self._kernel_settings(),
                 )
             )
         return programs
@@ -158,6 +161,7 @@ class Plan:
                 TALLYMESH_LISTEN=self._socket(f"worker-{number}"),
                 TALLYMESH_GATEWAY=",".join(self.gateway_addresses),
                 TALLYMESH_SLOTS=str(self._options.slots_each),
+                **self._kernel_settings(),
             )
             for number in range(1, self._options.workers + 1)
         ]
@@ -193,6 +197,10 @@ class Plan:
             "TALLYMESH_STORE_URL": f"unix://{self.store_socket}",
             "TALLYMESH_DURABILITY": self._options.durability,
         }
+
+    def _kernel_settings(self) -> dict[str, str]:
+        kernels = self._options.kernels
+        return {"TALLYMESH_KERNELS": ",".join(kernels)} if kernels else {}
 
     def _role(self, role: str, number: int, **settings: str) -> Program:
         return Program(

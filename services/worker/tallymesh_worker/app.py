@@ -13,7 +13,7 @@ from tallymesh_core import __version__
 from tallymesh_core.config.settings import BadSettings
 from tallymesh_core.rpc.server import CannotListen, HealthReport, create_server, run_server
 from tallymesh_core.telemetry.logging import configure
-from tallymesh_kernels import builtin
+from tallymesh_kernels.loading import CannotLoad, load, sources
 from tallymesh_worker.foreman import Foreman
 from tallymesh_worker.jobs import Jobs
 from tallymesh_worker.outbox import Outbox
@@ -39,11 +39,13 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
     Raises:
         CannotListen: An address is in use or not allowed.
         CannotCompute: The compute processes do not start.
+        CannotLoad: A kernel of one's own cannot be had.
     """
     if stop is None:
         stop = asyncio.Event()
         _leave_on_signals(stop)
-    registry = builtin()
+    kernels = sources(settings.kernel_modules)
+    registry = load(kernels)
     jobs, outbox = Jobs(), Outbox()
     worker = Worker(
         name=settings.node,
@@ -55,7 +57,9 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
         address=settings.advertised_address,
     )
     memory_limit = settings.child_memory_mib * MIB
-    foreman = Foreman(jobs, outbox, slots=settings.slots, memory_limit=memory_limit)
+    foreman = Foreman(
+        jobs, outbox, slots=settings.slots, memory_limit=memory_limit, kernels=kernels
+    )
     connected = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(foreman.pool.close)
@@ -149,7 +153,7 @@ def main() -> int:
         settings = WorkerSettings.load()
         configure(settings.log_level, settings.log_format, settings.node)
         asyncio.run(serve(settings))
-    except (BadSettings, CannotListen, CannotCompute) as error:
+    except (BadSettings, CannotListen, CannotCompute, CannotLoad) as error:
         print(f"tallymesh worker: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""The compute process: `python -m tallymesh_worker.child SOCKET PAGE WORKER MEMORY`.
+"""The compute process: `python -m tallymesh_worker.child SOCKET PAGE WORKER MEMORY [KERNELS]…`.
 
 It knows nothing of gRPC. It computes what it is told, one chunk after another, until its worker
 closes the socket or dies.
@@ -24,13 +24,14 @@ from tallymesh_kernels import (
     Cancelled,
     Chunk,
     ChunkError,
+    Function,
     Invalid,
     Registry,
     SieveUnavailable,
     UnknownKernel,
-    builtin,
     describe_sieve,
 )
+from tallymesh_kernels.loading import CannotLoad, load
 from tallymesh_worker.frames import Order, Page, Report, pack, unpacker
 
 # Results of quick chunks go together, but none waits longer than this for the next one's end.
@@ -181,14 +182,16 @@ class Computer:
                 self._whole(*arguments)
         self._page.rest()
 
-    def _learn(self, key: int, work: bytes, chunk_count: int) -> None:
+    def _learn(self, key: int, work: bytes, chunk_count: int, additive: bool) -> None:
         try:
             kernel, message = self._registry.of(work_pb2.Work.FromString(work))
             kernel.validate(message)
         except Exception as error:
             self._jobs[key] = _sentence(error)  # told of every chunk that is ordered
-        else:
-            self._jobs[key] = _Job(kernel, message, chunk_count)
+            return
+        if isinstance(kernel, Function) and not additive:
+            kernel = kernel.unsummed()
+        self._jobs[key] = _Job(kernel, message, chunk_count)
 
     def _run(self, serial: int, key: int, attempt: int, first: int, count: int) -> None:
         job = self._jobs[key]
@@ -269,7 +272,7 @@ class Computer:
 
 def main(arguments: list[str]) -> None:
     """Serves the worker that started this process."""
-    descriptor, page_descriptor, worker, memory_limit = map(int, arguments)
+    descriptor, page_descriptor, worker, memory_limit = map(int, arguments[:4])
     # Dies with its worker, even when it is deep in a computation that knows nothing of us.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != worker:
@@ -278,10 +281,14 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     page = Page(page_descriptor)
     os.close(page_descriptor)
+    try:
+        registry = load(arguments[4:])
+    except CannotLoad as error:
+        sys.exit(f"compute process: {error}")
     gc.freeze()  # what is loaded by now stays: no collection needs to look at it
     with socket.socket(fileno=descriptor) as orders:
         try:
-            Computer(orders, page, builtin(), memory_limit).serve()
+            Computer(orders, page, registry, memory_limit).serve()
         except ConnectionError:
             return  # the worker has gone or has given this process up
 

@@ -86,7 +86,15 @@ class Foreman:
         news: Called when there may be something to tell the mesh, or room for more chunks.
     """
 
-    def __init__(self, jobs: Jobs, outbox: Outbox, *, slots: int, memory_limit: int) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        outbox: Outbox,
+        *,
+        slots: int,
+        memory_limit: int,
+        kernels: Sequence[str] = (),
+    ) -> None:
         """Prepares; the pool is to be started.
 
         Args:
@@ -94,8 +102,9 @@ class Foreman:
             outbox: Where results, failures and what is handed back go to.
             slots: How many chunks are computed at a time.
             memory_limit: As for ComputeProcess.
+            kernels: As for ComputeProcess.
         """
-        self.pool = Pool(slots, self, memory_limit=memory_limit)
+        self.pool = Pool(slots, self, memory_limit=memory_limit, kernels=kernels)
         self.draining = False
         self.chunks_done = 0
         self.chunks_failed = 0

@@ -24,7 +24,7 @@ class Order(enum.IntEnum):
     """Kinds of frames to a compute process, and what follows the kind in each."""
 
     JOB = 1
-    """key, work as bytes, chunk_count: what later orders mean by this key."""
+    """key, work as bytes, chunk_count, whether additive: what later orders mean by this key."""
     FORGET = 2
     """key: no later order means it."""
     RUN = 3

@@ -25,6 +25,7 @@ class Job:
         key: A short name, unique in this worker.
         work: The Work, serialized.
         chunk_count: Into how many chunks it is cut.
+        additive: Its chunks give numbers, not partial results.
         timeout: How long an attempt at a chunk may take, in seconds; infinite for any time.
         duration: Mean time that a chunk takes, in seconds; None while unknown.
         is_given_out: Its last chunk has been given to this worker.
@@ -34,6 +35,7 @@ class Job:
     key: int
     work: bytes
     chunk_count: int
+    additive: bool = False
     timeout: float = math.inf
     duration: float | None = None
     is_given_out: bool = False
@@ -57,6 +59,7 @@ class Jobs:
         """Remembers a job, unless it is known."""
         if told.job not in self._jobs:
             job = self.create(told.job, told.work, told.chunk_count)
+            job.additive = told.additive
             if told.HasField("chunk_timeout"):
                 job.timeout = told.chunk_timeout.ToMicroseconds() / 1e6
             self._jobs[told.job] = job

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tallymesh_worker.jobs import Job
@@ -29,19 +29,23 @@ class Pool:
         sieve: The sieve that the processes count primes with.
     """
 
-    def __init__(self, slots: int, listener: Listener, *, memory_limit: int) -> None:
+    def __init__(
+        self, slots: int, listener: Listener, *, memory_limit: int, kernels: Sequence[str] = ()
+    ) -> None:
         """Prepares; `start` starts.
 
         Args:
             slots: How many processes compute.
             listener: Who is told of what they compute, unless one is reserved by another.
             memory_limit: As for ComputeProcess.
+            kernels: As for ComputeProcess.
         """
         self.slots = slots
         self.replaced = 0
         self.sieve = ""
         self._listener = listener
         self._memory_limit = memory_limit
+        self._kernels = kernels
         self._loading: set[ComputeProcess] = set()
         self._active: list[ComputeProcess] = []
         self._spares: list[ComputeProcess] = []
@@ -139,10 +143,13 @@ class Pool:
         alive = len(self._loading) + len(self._active) + len(self._spares)
         for _ in range(self.slots + 1 - alive):
             try:
-                self._loading.add(ComputeProcess(self, self._listener, self._memory_limit))
+                self._loading.add(self._start_one())
             except OSError as error:
                 self._fill_later(str(error))
                 return
+
+    def _start_one(self) -> ComputeProcess:
+        return ComputeProcess(self, self._listener, self._memory_limit, self._kernels)
 
     def _fill_later(self, reason: str) -> None:
         logger.error("a compute process did not start", extra={"reason": reason})

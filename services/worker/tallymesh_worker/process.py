@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -127,7 +127,9 @@ class ComputeProcess:
         sieve: The sieve that it counts primes with; empty until the process is ready.
     """
 
-    def __init__(self, owner: Owner, listener: Listener, memory_limit: int) -> None:
+    def __init__(
+        self, owner: Owner, listener: Listener, memory_limit: int, kernels: Sequence[str]
+    ) -> None:
         """Starts the process.
 
         Args:
@@ -135,6 +137,7 @@ class ComputeProcess:
             listener: Who is told of what it computes.
             memory_limit: Resident bytes beyond which the process ends between two batches of
                 chunks; 0 for no limit.
+            kernels: Where kernels of one's own are, as loading.load() takes them.
 
         Raises:
             OSError: It cannot be started.
@@ -162,7 +165,7 @@ class ComputeProcess:
             # Executed afresh, never forked from a process with threads and channels; in a group
             # of its own, so that Ctrl-C passes it by and what it starts can be ended with it.
             self._popen = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", "-m", "tallymesh_worker.child", *arguments],
+                [sys.executable, "-P", "-m", "tallymesh_worker.child", *arguments, *kernels],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__,
                 pass_fds=(theirs.fileno(), page),
@@ -232,7 +235,7 @@ class ComputeProcess:
             order = pack(Order.RUN, serial, job.key, span.attempt, span.first, span.count)
         if job.key not in self._known:
             self._known.add(job.key)
-            order = pack(Order.JOB, job.key, job.work, job.chunk_count) + order
+            order = pack(Order.JOB, job.key, job.work, job.chunk_count, job.additive) + order
         self._write(order)
 
     def forget(self, job: Job) -> None:

@@ -178,5 +178,5 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         try:
             kernel.validate(message)
         except Invalid as error:
-            field = f"work.{kernel.name}.{error.field}"
+            field = f"work.{work.WhichOneof('kernel')}.{error.field}"
             raise InvalidField(field, error.value, error.bound) from error

@@ -8,7 +8,7 @@ import uuid
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from tallymesh_core.config.settings import ServiceSettings
+from tallymesh_core.config.settings import KernelSettings
 from tallymesh_core.rpc.channel import split_addresses
 
 _QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -21,7 +21,7 @@ def _default_node() -> str:
     return f"{host[:54] or 'worker'}-{uuid.uuid4().hex[:6]}"
 
 
-class WorkerSettings(ServiceSettings):
+class WorkerSettings(KernelSettings):
     """What a worker needs to know.
 
     Attributes:

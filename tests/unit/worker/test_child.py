@@ -89,7 +89,7 @@ class Child:
 @pytest.fixture
 def child() -> Iterator[Child]:
     child = Child(SlowFromChunkOne())
-    child.order(Order.JOB, KEY, Work(simulate=Simulate()).SerializeToString(), 3)
+    child.order(Order.JOB, KEY, Work(simulate=Simulate()).SerializeToString(), 3, True)
     yield child
     child.close()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from typing import Literal
 
 from tallymesh.cli import text
+from tallymesh.json_values import from_struct
 from tallymesh.v1.job_pb2 import Chunk, Job, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, Work
 from tallymesh.works import outcome, state_name
@@ -13,7 +16,14 @@ from tallymesh.works import outcome, state_name
 
 def result_text(job: Job) -> str:
     """Returns the result of a job that has succeeded, bare."""
-    return str(outcome(job))
+    result = outcome(job)
+    match job.result.custom.WhichOneof("output"):
+        case "data":
+            return base64.b64encode(result).decode()
+        case "json":
+            return json.dumps(result, ensure_ascii=False)
+        case _:
+            return str(result)
 
 
 def progress_line(job: Job) -> str:
@@ -200,6 +210,11 @@ def work_text(work: Work) -> str:
                 f"simulate {lasting} a chunk, failure rate {work.simulate.failure_rate:g},"
                 f" crash rate {work.simulate.crash_rate:g}"
             )
+        case "custom":
+            if work.custom.HasField("data"):
+                return f"{work.custom.kernel} of {text.counted(len(work.custom.data), 'byte')}"
+            given = json.dumps(from_struct(work.custom.json), ensure_ascii=False)
+            return f"{work.custom.kernel} of {given if len(given) < 200 else given[:197] + '...'}"
         case _:
             return ""
 

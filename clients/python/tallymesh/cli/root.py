@@ -25,6 +25,7 @@ _SECTIONS = {
         "primes": "compute:primes",
         "add": "compute:add",
         "simulate": "compute:simulate",
+        "run": "custom:run",
         "compute": "at_once:compute",
         "jobs": "jobs:jobs",
         "dlq": "dlq:dlq",

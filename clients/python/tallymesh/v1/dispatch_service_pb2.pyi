@@ -271,11 +271,11 @@ class ChunkResults(_message.Message):
 
     @_builtins.property
     def sums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """For additive kernels: each chunk's number, in order."""
+        """For additive jobs: each chunk's number, in order."""
 
     @_builtins.property
     def partials(self) -> _containers.RepeatedCompositeFieldContainer[_work_pb2.Result]:
-        """For other kernels: each chunk's partial result, in order."""
+        """For other jobs: each chunk's partial result, in order."""
 
     @_builtins.property
     def result(self) -> _work_pb2.Result:
@@ -378,10 +378,13 @@ class JobWork(_message.Message):
     WORK_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     CHUNK_TIMEOUT_FIELD_NUMBER: _builtins.int
+    ADDITIVE_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job, as in ChunkRange."""
     chunk_count: _builtins.int
     """Into how many chunks the work is cut."""
+    additive: _builtins.bool
+    """Each chunk gives a number, to be handed in as `sums`; otherwise each gives a partial result."""
     @_builtins.property
     def work(self) -> _work_pb2.Work:
         """What to compute."""
@@ -399,10 +402,11 @@ class JobWork(_message.Message):
         work: _work_pb2.Work | None = ...,
         chunk_count: _builtins.int = ...,
         chunk_timeout: _duration_pb2.Duration | None = ...,
+        additive: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_timeout", b"chunk_timeout", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "chunk_timeout", b"chunk_timeout", "job", b"job", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additive", b"additive", "chunk_count", b"chunk_count", "chunk_timeout", b"chunk_timeout", "job", b"job", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -325,7 +325,8 @@ class Job(_message.Message):
     """Resource name, `jobs/{job}`, given by the mesh: 4 to 64 characters of [a-z0-9]."""
     chunk_count: _builtins.int
     """How many chunks to cut the work into: 1 to 4,194,304 (2^22); kernels that are not additive
-    (Add) take at most 65,536. Left out, the kernel plans. The answer holds the number in force.
+    (Add) take at most 65,536. Left out, the kernel plans; it must be given for a kernel of one's own
+    that the gateway does not have. The answer holds the number in force.
     """
     queue: _builtins.str
     """The queue to wait in: 1 to 63 characters of [a-z0-9-], starting with a letter. Default
@@ -350,7 +351,7 @@ class Job(_message.Message):
     state_reason: _builtins.str
     """One sentence for a person: why the job does not run, when it does not."""
     kernel: _builtins.str
-    """Name of the kernel: "count_primes", "add" or "simulate"."""
+    """Name of the kernel: "count_primes", "add", "simulate", or one of one's own."""
     initiated_by: _builtins.str
     """The gateway that accepted the job."""
     checked_by: _builtins.str

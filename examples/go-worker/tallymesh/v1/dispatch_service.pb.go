@@ -387,9 +387,9 @@ type ChunkResults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which chunks.
 	Chunks *ChunkRange `protobuf:"bytes,1,opt,name=chunks,proto3" json:"chunks,omitempty"`
-	// For additive kernels: each chunk's number, in order.
+	// For additive jobs: each chunk's number, in order.
 	Sums []int64 `protobuf:"zigzag64,2,rep,packed,name=sums,proto3" json:"sums,omitempty"`
-	// For other kernels: each chunk's partial result, in order.
+	// For other jobs: each chunk's partial result, in order.
 	Partials []*Result `protobuf:"bytes,3,rep,name=partials,proto3" json:"partials,omitempty"`
 	// For chunk number chunk_count, which merges all partials, and for the one chunk of a job that has
 	// one and is not additive: the job's result, instead of `sums` and `partials`.
@@ -615,7 +615,9 @@ type JobWork struct {
 	ChunkCount int64 `protobuf:"varint,3,opt,name=chunk_count,json=chunkCount,proto3" json:"chunk_count,omitempty"`
 	// How long an attempt at a chunk may take: the worker stops what takes longer, and says that it
 	// failed. Unset: any time.
-	ChunkTimeout  *durationpb.Duration `protobuf:"bytes,4,opt,name=chunk_timeout,json=chunkTimeout,proto3" json:"chunk_timeout,omitempty"`
+	ChunkTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=chunk_timeout,json=chunkTimeout,proto3" json:"chunk_timeout,omitempty"`
+	// Each chunk gives a number, to be handed in as `sums`; otherwise each gives a partial result.
+	Additive      bool `protobuf:"varint,5,opt,name=additive,proto3" json:"additive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +678,13 @@ func (x *JobWork) GetChunkTimeout() *durationpb.Duration {
 		return x.ChunkTimeout
 	}
 	return nil
+}
+
+func (x *JobWork) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
 }
 
 // Chunks given to the worker.
@@ -898,13 +907,14 @@ const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"[\n" +
 	"\rChunkProgress\x12.\n" +
 	"\x05chunk\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x05chunk\x12\x1a\n" +
-	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xa4\x01\n" +
+	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xc0\x01\n" +
 	"\aJobWork\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
 	"\x04work\x18\x02 \x01(\v2\x12.tallymesh.v1.WorkR\x04work\x12\x1f\n" +
 	"\vchunk_count\x18\x03 \x01(\x03R\n" +
 	"chunkCount\x12>\n" +
-	"\rchunk_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fchunkTimeout\"p\n" +
+	"\rchunk_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fchunkTimeout\x12\x1a\n" +
+	"\badditive\x18\x05 \x01(\bR\badditive\"p\n" +
 	"\n" +
 	"Assignment\x120\n" +
 	"\x06chunks\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x06chunks\x120\n" +

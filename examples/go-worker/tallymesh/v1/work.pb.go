@@ -4,7 +4,8 @@
 // 	protoc        v6.31.1
 // source: tallymesh/v1/work.proto
 
-// What the mesh can compute: one message for each built-in kernel's input and result.
+// What the mesh can compute: one message for each built-in kernel's input and result, and one pair for
+// all others.
 
 package v1
 
@@ -12,6 +13,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -83,6 +85,7 @@ type Work struct {
 	//	*Work_CountPrimes
 	//	*Work_Add
 	//	*Work_Simulate
+	//	*Work_Custom
 	Kernel        isWork_Kernel `protobuf_oneof:"kernel"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -152,6 +155,15 @@ func (x *Work) GetSimulate() *Simulate {
 	return nil
 }
 
+func (x *Work) GetCustom() *CustomWork {
+	if x != nil {
+		if x, ok := x.Kernel.(*Work_Custom); ok {
+			return x.Custom
+		}
+	}
+	return nil
+}
+
 type isWork_Kernel interface {
 	isWork_Kernel()
 }
@@ -171,11 +183,18 @@ type Work_Simulate struct {
 	Simulate *Simulate `protobuf:"bytes,3,opt,name=simulate,proto3,oneof"`
 }
 
+type Work_Custom struct {
+	// Run a kernel of one's own.
+	Custom *CustomWork `protobuf:"bytes,5,opt,name=custom,proto3,oneof"`
+}
+
 func (*Work_CountPrimes) isWork_Kernel() {}
 
 func (*Work_Add) isWork_Kernel() {}
 
 func (*Work_Simulate) isWork_Kernel() {}
+
+func (*Work_Custom) isWork_Kernel() {}
 
 // What a kernel made of its work: the member is the one of the same name in Work.
 type Result struct {
@@ -187,6 +206,7 @@ type Result struct {
 	//	*Result_CountPrimes
 	//	*Result_Add
 	//	*Result_Simulate
+	//	*Result_Custom
 	Kernel        isResult_Kernel `protobuf_oneof:"kernel"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -256,6 +276,15 @@ func (x *Result) GetSimulate() *SimulateResult {
 	return nil
 }
 
+func (x *Result) GetCustom() *CustomResult {
+	if x != nil {
+		if x, ok := x.Kernel.(*Result_Custom); ok {
+			return x.Custom
+		}
+	}
+	return nil
+}
+
 type isResult_Kernel interface {
 	isResult_Kernel()
 }
@@ -275,11 +304,18 @@ type Result_Simulate struct {
 	Simulate *SimulateResult `protobuf:"bytes,3,opt,name=simulate,proto3,oneof"`
 }
 
+type Result_Custom struct {
+	// What a kernel of one's own made.
+	Custom *CustomResult `protobuf:"bytes,5,opt,name=custom,proto3,oneof"`
+}
+
 func (*Result_CountPrimes) isResult_Kernel() {}
 
 func (*Result_Add) isResult_Kernel() {}
 
 func (*Result_Simulate) isResult_Kernel() {}
+
+func (*Result_Custom) isResult_Kernel() {}
 
 // Counts the primes p with start <= p <= stop.
 type CountPrimes struct {
@@ -632,20 +668,233 @@ func (x *SimulateResult) GetChunks() int64 {
 	return 0
 }
 
+// Runs a kernel that is not built in: one that workers were given (`tallymesh worker --kernels`).
+type CustomWork struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kernel's name: 3 to 63 characters of [a-z0-9_.], parts that start with a letter, joined by
+	// dots, two at least, of which the first is not the name of a built-in kernel: "acme.score".
+	Kernel string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// What the kernel is given: of the form that it takes.
+	//
+	// Types that are valid to be assigned to Input:
+	//
+	//	*CustomWork_Data
+	//	*CustomWork_Json
+	Input         isCustomWork_Input `protobuf_oneof:"input"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CustomWork) Reset() {
+	*x = CustomWork{}
+	mi := &file_tallymesh_v1_work_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CustomWork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CustomWork) ProtoMessage() {}
+
+func (x *CustomWork) ProtoReflect() protoreflect.Message {
+	mi := &file_tallymesh_v1_work_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CustomWork.ProtoReflect.Descriptor instead.
+func (*CustomWork) Descriptor() ([]byte, []int) {
+	return file_tallymesh_v1_work_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CustomWork) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+func (x *CustomWork) GetInput() isCustomWork_Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *CustomWork) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Input.(*CustomWork_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *CustomWork) GetJson() *structpb.Struct {
+	if x != nil {
+		if x, ok := x.Input.(*CustomWork_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+type isCustomWork_Input interface {
+	isCustomWork_Input()
+}
+
+type CustomWork_Data struct {
+	// For a kernel of the class form: its own message, serialized.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type CustomWork_Json struct {
+	// For a kernel that is a function: an object. Default: an empty one. A number without a fraction
+	// reaches the kernel as an integer.
+	Json *structpb.Struct `protobuf:"bytes,3,opt,name=json,proto3,oneof"`
+}
+
+func (*CustomWork_Data) isCustomWork_Input() {}
+
+func (*CustomWork_Json) isCustomWork_Input() {}
+
+// The answer to CustomWork.
+type CustomResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kernel's name.
+	Kernel string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// What it made.
+	//
+	// Types that are valid to be assigned to Output:
+	//
+	//	*CustomResult_Data
+	//	*CustomResult_Json
+	//	*CustomResult_Number
+	Output        isCustomResult_Output `protobuf_oneof:"output"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CustomResult) Reset() {
+	*x = CustomResult{}
+	mi := &file_tallymesh_v1_work_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CustomResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CustomResult) ProtoMessage() {}
+
+func (x *CustomResult) ProtoReflect() protoreflect.Message {
+	mi := &file_tallymesh_v1_work_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CustomResult.ProtoReflect.Descriptor instead.
+func (*CustomResult) Descriptor() ([]byte, []int) {
+	return file_tallymesh_v1_work_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CustomResult) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+func (x *CustomResult) GetOutput() isCustomResult_Output {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *CustomResult) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Output.(*CustomResult_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *CustomResult) GetJson() *structpb.Value {
+	if x != nil {
+		if x, ok := x.Output.(*CustomResult_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *CustomResult) GetNumber() int64 {
+	if x != nil {
+		if x, ok := x.Output.(*CustomResult_Number); ok {
+			return x.Number
+		}
+	}
+	return 0
+}
+
+type isCustomResult_Output interface {
+	isCustomResult_Output()
+}
+
+type CustomResult_Data struct {
+	// Of a kernel of the class form: its own message, serialized.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type CustomResult_Json struct {
+	// Of a kernel that is a function: any value, but for a whole number.
+	Json *structpb.Value `protobuf:"bytes,3,opt,name=json,proto3,oneof"`
+}
+
+type CustomResult_Number struct {
+	// Of a kernel that is a function: a whole number, exact to 64 bits.
+	Number int64 `protobuf:"varint,4,opt,name=number,proto3,oneof"`
+}
+
+func (*CustomResult_Data) isCustomResult_Output() {}
+
+func (*CustomResult_Json) isCustomResult_Output() {}
+
+func (*CustomResult_Number) isCustomResult_Output() {}
+
 var File_tallymesh_v1_work_proto protoreflect.FileDescriptor
 
 const file_tallymesh_v1_work_proto_rawDesc = "" +
 	"\n" +
-	"\x17tallymesh/v1/work.proto\x12\ftallymesh.v1\x1a\x1egoogle/protobuf/duration.proto\"\xad\x01\n" +
+	"\x17tallymesh/v1/work.proto\x12\ftallymesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe1\x01\n" +
 	"\x04Work\x12>\n" +
 	"\fcount_primes\x18\x01 \x01(\v2\x19.tallymesh.v1.CountPrimesH\x00R\vcountPrimes\x12%\n" +
 	"\x03add\x18\x02 \x01(\v2\x11.tallymesh.v1.AddH\x00R\x03add\x124\n" +
-	"\bsimulate\x18\x03 \x01(\v2\x16.tallymesh.v1.SimulateH\x00R\bsimulateB\b\n" +
-	"\x06kernel\"\xc1\x01\n" +
+	"\bsimulate\x18\x03 \x01(\v2\x16.tallymesh.v1.SimulateH\x00R\bsimulate\x122\n" +
+	"\x06custom\x18\x05 \x01(\v2\x18.tallymesh.v1.CustomWorkH\x00R\x06customB\b\n" +
+	"\x06kernel\"\xf7\x01\n" +
 	"\x06Result\x12D\n" +
 	"\fcount_primes\x18\x01 \x01(\v2\x1f.tallymesh.v1.CountPrimesResultH\x00R\vcountPrimes\x12+\n" +
 	"\x03add\x18\x02 \x01(\v2\x17.tallymesh.v1.AddResultH\x00R\x03add\x12:\n" +
-	"\bsimulate\x18\x03 \x01(\v2\x1c.tallymesh.v1.SimulateResultH\x00R\bsimulateB\b\n" +
+	"\bsimulate\x18\x03 \x01(\v2\x1c.tallymesh.v1.SimulateResultH\x00R\bsimulate\x124\n" +
+	"\x06custom\x18\x05 \x01(\v2\x1a.tallymesh.v1.CustomResultH\x00R\x06customB\b\n" +
 	"\x06kernel\"\xa5\x01\n" +
 	"\vCountPrimes\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x12\n" +
@@ -670,7 +919,19 @@ const file_tallymesh_v1_work_proto_rawDesc = "" +
 	"\x04busy\x18\x05 \x01(\bR\x04busy\x12#\n" +
 	"\rignore_cancel\x18\x06 \x01(\bR\fignoreCancel\"(\n" +
 	"\x0eSimulateResult\x12\x16\n" +
-	"\x06chunks\x18\x01 \x01(\x03R\x06chunksb\x06proto3"
+	"\x06chunks\x18\x01 \x01(\x03R\x06chunks\"r\n" +
+	"\n" +
+	"CustomWork\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12-\n" +
+	"\x04json\x18\x03 \x01(\v2\x17.google.protobuf.StructH\x00R\x04jsonB\a\n" +
+	"\x05input\"\x8e\x01\n" +
+	"\fCustomResult\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12,\n" +
+	"\x04json\x18\x03 \x01(\v2\x16.google.protobuf.ValueH\x00R\x04json\x12\x18\n" +
+	"\x06number\x18\x04 \x01(\x03H\x00R\x06numberB\b\n" +
+	"\x06outputb\x06proto3"
 
 var (
 	file_tallymesh_v1_work_proto_rawDescOnce sync.Once
@@ -685,7 +946,7 @@ func file_tallymesh_v1_work_proto_rawDescGZIP() []byte {
 }
 
 var file_tallymesh_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tallymesh_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tallymesh_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tallymesh_v1_work_proto_goTypes = []any{
 	(CountPrimes_Method)(0),     // 0: tallymesh.v1.CountPrimes.Method
 	(*Work)(nil),                // 1: tallymesh.v1.Work
@@ -696,23 +957,31 @@ var file_tallymesh_v1_work_proto_goTypes = []any{
 	(*AddResult)(nil),           // 6: tallymesh.v1.AddResult
 	(*Simulate)(nil),            // 7: tallymesh.v1.Simulate
 	(*SimulateResult)(nil),      // 8: tallymesh.v1.SimulateResult
-	(*durationpb.Duration)(nil), // 9: google.protobuf.Duration
+	(*CustomWork)(nil),          // 9: tallymesh.v1.CustomWork
+	(*CustomResult)(nil),        // 10: tallymesh.v1.CustomResult
+	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*structpb.Struct)(nil),     // 12: google.protobuf.Struct
+	(*structpb.Value)(nil),      // 13: google.protobuf.Value
 }
 var file_tallymesh_v1_work_proto_depIdxs = []int32{
-	3, // 0: tallymesh.v1.Work.count_primes:type_name -> tallymesh.v1.CountPrimes
-	5, // 1: tallymesh.v1.Work.add:type_name -> tallymesh.v1.Add
-	7, // 2: tallymesh.v1.Work.simulate:type_name -> tallymesh.v1.Simulate
-	4, // 3: tallymesh.v1.Result.count_primes:type_name -> tallymesh.v1.CountPrimesResult
-	6, // 4: tallymesh.v1.Result.add:type_name -> tallymesh.v1.AddResult
-	8, // 5: tallymesh.v1.Result.simulate:type_name -> tallymesh.v1.SimulateResult
-	0, // 6: tallymesh.v1.CountPrimes.method:type_name -> tallymesh.v1.CountPrimes.Method
-	0, // 7: tallymesh.v1.CountPrimesResult.method:type_name -> tallymesh.v1.CountPrimes.Method
-	9, // 8: tallymesh.v1.Simulate.duration:type_name -> google.protobuf.Duration
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: tallymesh.v1.Work.count_primes:type_name -> tallymesh.v1.CountPrimes
+	5,  // 1: tallymesh.v1.Work.add:type_name -> tallymesh.v1.Add
+	7,  // 2: tallymesh.v1.Work.simulate:type_name -> tallymesh.v1.Simulate
+	9,  // 3: tallymesh.v1.Work.custom:type_name -> tallymesh.v1.CustomWork
+	4,  // 4: tallymesh.v1.Result.count_primes:type_name -> tallymesh.v1.CountPrimesResult
+	6,  // 5: tallymesh.v1.Result.add:type_name -> tallymesh.v1.AddResult
+	8,  // 6: tallymesh.v1.Result.simulate:type_name -> tallymesh.v1.SimulateResult
+	10, // 7: tallymesh.v1.Result.custom:type_name -> tallymesh.v1.CustomResult
+	0,  // 8: tallymesh.v1.CountPrimes.method:type_name -> tallymesh.v1.CountPrimes.Method
+	0,  // 9: tallymesh.v1.CountPrimesResult.method:type_name -> tallymesh.v1.CountPrimes.Method
+	11, // 10: tallymesh.v1.Simulate.duration:type_name -> google.protobuf.Duration
+	12, // 11: tallymesh.v1.CustomWork.json:type_name -> google.protobuf.Struct
+	13, // 12: tallymesh.v1.CustomResult.json:type_name -> google.protobuf.Value
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_tallymesh_v1_work_proto_init() }
@@ -724,11 +993,22 @@ func file_tallymesh_v1_work_proto_init() {
 		(*Work_CountPrimes)(nil),
 		(*Work_Add)(nil),
 		(*Work_Simulate)(nil),
+		(*Work_Custom)(nil),
 	}
 	file_tallymesh_v1_work_proto_msgTypes[1].OneofWrappers = []any{
 		(*Result_CountPrimes)(nil),
 		(*Result_Add)(nil),
 		(*Result_Simulate)(nil),
+		(*Result_Custom)(nil),
+	}
+	file_tallymesh_v1_work_proto_msgTypes[8].OneofWrappers = []any{
+		(*CustomWork_Data)(nil),
+		(*CustomWork_Json)(nil),
+	}
+	file_tallymesh_v1_work_proto_msgTypes[9].OneofWrappers = []any{
+		(*CustomResult_Data)(nil),
+		(*CustomResult_Json)(nil),
+		(*CustomResult_Number)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -736,7 +1016,7 @@ func file_tallymesh_v1_work_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallymesh_v1_work_proto_rawDesc), len(file_tallymesh_v1_work_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,5 +1,6 @@
 """Settings that every service has, read from environment variables TALLYMESH_*."""
 
+import re
 import socket
 from typing import Any, Literal, Self
 
@@ -9,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tallymesh_core.config.store_address import parse_address
 from tallymesh_core.rpc.channel import split_addresses
 from tallymesh_core.rpc.server import is_loopback
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 
 
 class BadSettings(Exception):
@@ -83,6 +86,30 @@ class ServiceSettings(BaseSettings):
     def listen_addresses(self) -> tuple[str, ...]:
         """The addresses to listen on."""
         return tuple(split_addresses(self.listen))
+
+
+class KernelSettings(ServiceSettings):
+    """What a service that runs kernels, or plans their work, needs to know besides.
+
+    Attributes:
+        kernels: Modules with kernels of one's own, comma-separated, beside those that are installed
+            (entry points of the group `tallymesh.kernels`).
+    """
+
+    kernels: str = ""
+
+    @field_validator("kernels")
+    @classmethod
+    def _name_modules(cls, value: str) -> str:
+        for name in split_addresses(value):
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a module such as acme.kernels")
+        return value
+
+    @property
+    def kernel_modules(self) -> tuple[str, ...]:
+        """The modules with kernels of one's own."""
+        return tuple(split_addresses(self.kernels))
 
 
 class StoreSettings(ServiceSettings):

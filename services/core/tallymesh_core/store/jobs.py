@@ -53,7 +53,7 @@ _BATCH = 200
 _LETTER_BATCH = 10_000
 #: A job that has to stay beyond its time is looked at again after so long.
 _POSTPONE_MS = 60_000
-_WORK_FIELDS = ("work", "n", "chunk_timeout")
+_WORK_FIELDS = ("work", "n", "chunk_timeout", "additive")
 _NEW_FIELDS = tuple(field.name for field in fields(NewJob))
 
 
@@ -277,8 +277,8 @@ class JobStore:
                     found[job_id] = _snapshot(tenant, job_id, raw) if raw[0] else None
         return found
 
-    async def works_of(self, refs: Iterable[str]) -> dict[str, tuple[bytes, int, int]]:
-        """Returns what jobs compute: the work, how many chunks, and their timeout in ms.
+    async def works_of(self, refs: Iterable[str]) -> dict[str, tuple[bytes, int, int, bool]]:
+        """Returns what jobs compute: work, how many chunks, their timeout in ms, if additive.
 
         A job that does not exist is left out.
         """
@@ -292,9 +292,9 @@ class JobStore:
                 for ref in some:
                     pipe.hmget(f"{self._store.prefix(shard)}job:{ref}", _WORK_FIELDS)
                 answers = await pipe.execute()
-            for ref, (work, count, timeout) in zip(some, answers, strict=True):
+            for ref, (work, count, timeout, additive) in zip(some, answers, strict=True):
                 if work is not None:
-                    works[ref] = (work, int(count), int(timeout))
+                    works[ref] = (work, int(count), int(timeout), additive == b"1")
         return works
 
     async def partials_of(self, ref: str) -> list[bytes]:

@@ -43,7 +43,8 @@ export type Job = Message<"tallymesh.v1.Job"> & {
 
   /**
    * How many chunks to cut the work into: 1 to 4,194,304 (2^22); kernels that are not additive
-   * (Add) take at most 65,536. Left out, the kernel plans. The answer holds the number in force.
+   * (Add) take at most 65,536. Left out, the kernel plans; it must be given for a kernel of one's own
+   * that the gateway does not have. The answer holds the number in force.
    *
    * @generated from field: optional int64 chunk_count = 3;
    */
@@ -156,7 +157,7 @@ export type Job = Message<"tallymesh.v1.Job"> & {
   result?: Result | undefined;
 
   /**
-   * Name of the kernel: "count_primes", "add" or "simulate".
+   * Name of the kernel: "count_primes", "add", "simulate", or one of one's own.
    *
    * @generated from field: string kernel = 25;
    */

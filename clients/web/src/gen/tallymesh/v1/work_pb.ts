@@ -2,19 +2,20 @@
 // @generated from file tallymesh/v1/work.proto (package tallymesh.v1, syntax proto3)
 /* eslint-disable */
 
-// What the mesh can compute: one message for each built-in kernel's input and result.
+// What the mesh can compute: one message for each built-in kernel's input and result, and one pair for
+// all others.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Duration, Value } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file tallymesh/v1/work.proto.
  */
 export const file_tallymesh_v1_work: GenFile = /*@__PURE__*/
-  fileDesc("Chd0YWxseW1lc2gvdjEvd29yay5wcm90bxIMdGFsbHltZXNoLnYxIpEBCgRXb3JrEjEKDGNvdW50X3ByaW1lcxgBIAEoCzIZLnRhbGx5bWVzaC52MS5Db3VudFByaW1lc0gAEiAKA2FkZBgCIAEoCzIRLnRhbGx5bWVzaC52MS5BZGRIABIqCghzaW11bGF0ZRgDIAEoCzIWLnRhbGx5bWVzaC52MS5TaW11bGF0ZUgAQggKBmtlcm5lbCKlAQoGUmVzdWx0EjcKDGNvdW50X3ByaW1lcxgBIAEoCzIfLnRhbGx5bWVzaC52MS5Db3VudFByaW1lc1Jlc3VsdEgAEiYKA2FkZBgCIAEoCzIXLnRhbGx5bWVzaC52MS5BZGRSZXN1bHRIABIwCghzaW11bGF0ZRgDIAEoCzIcLnRhbGx5bWVzaC52MS5TaW11bGF0ZVJlc3VsdEgAQggKBmtlcm5lbCKQAQoLQ291bnRQcmltZXMSDQoFc3RhcnQYASABKAQSDAoEc3RvcBgCIAEoBBIwCgZtZXRob2QYAyABKA4yIC50YWxseW1lc2gudjEuQ291bnRQcmltZXMuTWV0aG9kIjIKBk1ldGhvZBIWChJNRVRIT0RfVU5TUEVDSUZJRUQQABIQCgxNRVRIT0RfU0lFVkUQASJUChFDb3VudFByaW1lc1Jlc3VsdBINCgVjb3VudBgBIAEoBBIwCgZtZXRob2QYAiABKA4yIC50YWxseW1lc2gudjEuQ291bnRQcmltZXMuTWV0aG9kIhYKA0FkZBIPCgdudW1iZXJzGAEgAygJIhgKCUFkZFJlc3VsdBILCgNzdW0YASABKAkilAEKCFNpbXVsYXRlEisKCGR1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDGZhaWx1cmVfcmF0ZRgCIAEoARISCgpjcmFzaF9yYXRlGAMgASgBEgwKBHNlZWQYBCABKAQSDAoEYnVzeRgFIAEoCBIVCg1pZ25vcmVfY2FuY2VsGAYgASgIIiAKDlNpbXVsYXRlUmVzdWx0Eg4KBmNodW5rcxgBIAEoA2IGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("Chd0YWxseW1lc2gvdjEvd29yay5wcm90bxIMdGFsbHltZXNoLnYxIr0BCgRXb3JrEjEKDGNvdW50X3ByaW1lcxgBIAEoCzIZLnRhbGx5bWVzaC52MS5Db3VudFByaW1lc0gAEiAKA2FkZBgCIAEoCzIRLnRhbGx5bWVzaC52MS5BZGRIABIqCghzaW11bGF0ZRgDIAEoCzIWLnRhbGx5bWVzaC52MS5TaW11bGF0ZUgAEioKBmN1c3RvbRgFIAEoCzIYLnRhbGx5bWVzaC52MS5DdXN0b21Xb3JrSABCCAoGa2VybmVsItMBCgZSZXN1bHQSNwoMY291bnRfcHJpbWVzGAEgASgLMh8udGFsbHltZXNoLnYxLkNvdW50UHJpbWVzUmVzdWx0SAASJgoDYWRkGAIgASgLMhcudGFsbHltZXNoLnYxLkFkZFJlc3VsdEgAEjAKCHNpbXVsYXRlGAMgASgLMhwudGFsbHltZXNoLnYxLlNpbXVsYXRlUmVzdWx0SAASLAoGY3VzdG9tGAUgASgLMhoudGFsbHltZXNoLnYxLkN1c3RvbVJlc3VsdEgAQggKBmtlcm5lbCKQAQoLQ291bnRQcmltZXMSDQoFc3RhcnQYASABKAQSDAoEc3RvcBgCIAEoBBIwCgZtZXRob2QYAyABKA4yIC50YWxseW1lc2gudjEuQ291bnRQcmltZXMuTWV0aG9kIjIKBk1ldGhvZBIWChJNRVRIT0RfVU5TUEVDSUZJRUQQABIQCgxNRVRIT0RfU0lFVkUQASJUChFDb3VudFByaW1lc1Jlc3VsdBINCgVjb3VudBgBIAEoBBIwCgZtZXRob2QYAiABKA4yIC50YWxseW1lc2gudjEuQ291bnRQcmltZXMuTWV0aG9kIhYKA0FkZBIPCgdudW1iZXJzGAEgAygJIhgKCUFkZFJlc3VsdBILCgNzdW0YASABKAkilAEKCFNpbXVsYXRlEisKCGR1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDGZhaWx1cmVfcmF0ZRgCIAEoARISCgpjcmFzaF9yYXRlGAMgASgBEgwKBHNlZWQYBCABKAQSDAoEYnVzeRgFIAEoCBIVCg1pZ25vcmVfY2FuY2VsGAYgASgIIiAKDlNpbXVsYXRlUmVzdWx0Eg4KBmNodW5rcxgBIAEoAyJeCgpDdXN0b21Xb3JrEg4KBmtlcm5lbBgBIAEoCRIOCgRkYXRhGAIgASgMSAASJwoEanNvbhgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RIAEIHCgVpbnB1dCJyCgxDdXN0b21SZXN1bHQSDgoGa2VybmVsGAEgASgJEg4KBGRhdGEYAiABKAxIABImCgRqc29uGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlSAASEAoGbnVtYmVyGAQgASgDSABCCAoGb3V0cHV0YgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_struct]);
 
 /**
  * A computation: exactly one kernel with its input.
@@ -51,6 +52,14 @@ export type Work = Message<"tallymesh.v1.Work"> & {
      */
     value: Simulate;
     case: "simulate";
+  } | {
+    /**
+     * Run a kernel of one's own.
+     *
+     * @generated from field: tallymesh.v1.CustomWork custom = 5;
+     */
+    value: CustomWork;
+    case: "custom";
   } | { case: undefined; value?: undefined };
 };
 
@@ -96,6 +105,14 @@ export type Result = Message<"tallymesh.v1.Result"> & {
      */
     value: SimulateResult;
     case: "simulate";
+  } | {
+    /**
+     * What a kernel of one's own made.
+     *
+     * @generated from field: tallymesh.v1.CustomResult custom = 5;
+     */
+    value: CustomResult;
+    case: "custom";
   } | { case: undefined; value?: undefined };
 };
 
@@ -317,4 +334,102 @@ export type SimulateResult = Message<"tallymesh.v1.SimulateResult"> & {
  */
 export const SimulateResultSchema: GenMessage<SimulateResult> = /*@__PURE__*/
   messageDesc(file_tallymesh_v1_work, 7);
+
+/**
+ * Runs a kernel that is not built in: one that workers were given (`tallymesh worker --kernels`).
+ *
+ * @generated from message tallymesh.v1.CustomWork
+ */
+export type CustomWork = Message<"tallymesh.v1.CustomWork"> & {
+  /**
+   * The kernel's name: 3 to 63 characters of [a-z0-9_.], parts that start with a letter, joined by
+   * dots, two at least, of which the first is not the name of a built-in kernel: "acme.score".
+   *
+   * @generated from field: string kernel = 1;
+   */
+  kernel: string;
+
+  /**
+   * What the kernel is given: of the form that it takes.
+   *
+   * @generated from oneof tallymesh.v1.CustomWork.input
+   */
+  input: {
+    /**
+     * For a kernel of the class form: its own message, serialized.
+     *
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * For a kernel that is a function: an object. Default: an empty one. A number without a fraction
+     * reaches the kernel as an integer.
+     *
+     * @generated from field: google.protobuf.Struct json = 3;
+     */
+    value: JsonObject;
+    case: "json";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tallymesh.v1.CustomWork.
+ * Use `create(CustomWorkSchema)` to create a new message.
+ */
+export const CustomWorkSchema: GenMessage<CustomWork> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_work, 8);
+
+/**
+ * The answer to CustomWork.
+ *
+ * @generated from message tallymesh.v1.CustomResult
+ */
+export type CustomResult = Message<"tallymesh.v1.CustomResult"> & {
+  /**
+   * The kernel's name.
+   *
+   * @generated from field: string kernel = 1;
+   */
+  kernel: string;
+
+  /**
+   * What it made.
+   *
+   * @generated from oneof tallymesh.v1.CustomResult.output
+   */
+  output: {
+    /**
+     * Of a kernel of the class form: its own message, serialized.
+     *
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * Of a kernel that is a function: any value, but for a whole number.
+     *
+     * @generated from field: google.protobuf.Value json = 3;
+     */
+    value: Value;
+    case: "json";
+  } | {
+    /**
+     * Of a kernel that is a function: a whole number, exact to 64 bits.
+     *
+     * @generated from field: int64 number = 4;
+     */
+    value: bigint;
+    case: "number";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tallymesh.v1.CustomResult.
+ * Use `create(CustomResultSchema)` to create a new message.
+ */
+export const CustomResultSchema: GenMessage<CustomResult> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_work, 9);
 
