@@ -11,6 +11,10 @@ from tallymesh_core.store.abaci import Abaci, Add, Added
 #: digits and something for itself. It is some 100 usual adds, or one of the longest.
 _STEP_WEIGHT = 2_500
 _ADD_WEIGHT = 20
+#: After a step of a crowd, who belongs to it is given a moment to come again, so that the next step
+#: is one too: a step takes this process and the store about the same time, whatever is in it.
+_CROWD = 3
+_MOMENT_SECONDS = 0.001
 
 
 @dataclass(slots=True)
@@ -22,7 +26,7 @@ class _Lane:
 
 
 class Adder:
-    """Adds to abaci; no add waits for anything but the step of the store that is under way."""
+    """Adds to abaci. An add waits for the step of the store under way; in a crowd a moment more."""
 
     def __init__(self, abaci: Abaci) -> None:
         self._abaci = abaci
@@ -49,6 +53,8 @@ class Adder:
         try:
             while step := _take_step(lane.waiting):
                 await self._make(shard, step)
+                if len(step) >= _CROWD and len(lane.waiting) < len(step):
+                    await asyncio.sleep(_MOMENT_SECONDS)
         finally:
             lane.running = None
 
