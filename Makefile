@@ -57,7 +57,7 @@ format: setup ## Format Python and protos
 	$(BIN)/buf format --write protos
 
 lock: setup ## Resolve requirements.lock afresh (UPGRADE=1 takes the newest versions)
-	$(BIN)/uv pip compile -q pyproject.toml --group dev --extra embedded --extra primes \
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --group bench --extra embedded --extra primes \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  --no-annotate --no-emit-package tallymesh-client $(if $(UPGRADE),--upgrade) \
 	  -o requirements.lock

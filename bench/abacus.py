@@ -7,8 +7,9 @@ from functools import partial
 
 import grpc.aio
 
-from bench.figures import Figure, of_samples, of_seconds, ratio
+from bench.figures import Bound, Figure, of_samples, of_seconds, ratio
 from bench.mesh import BenchMesh
+from bench.peers.abacus import beside_peer
 from bench.sampling import interleaved, of_calls
 from tallymesh import Client
 from tallymesh.calls import new_request_id
@@ -60,10 +61,18 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
         ratio("one add, through Envoy / direct", taken["edge"], taken["direct"]),
         of_seconds("one add, through Envoy", taken["edge"]),
         of_seconds("one add, direct", taken["direct"]),
-        of_samples(f"adds, {_AT_A_TIME} at a time, through Envoy", rates["edge"], "/s"),
-        of_samples(f"adds, {_AT_A_TIME} at a time, direct", rates["direct"], "/s"),
-        of_samples("integers streamed by one client, through Envoy", streams["integers"], "/s"),
+        of_samples(
+            f"adds, {_AT_A_TIME} at a time by one client, through Envoy", rates["edge"], "/s"
+        ),
+        of_samples(f"adds, {_AT_A_TIME} at a time by one client, direct", rates["direct"], "/s"),
+        of_samples(
+            "integers streamed by one client, through Envoy",
+            streams["integers"],
+            "/s",
+            bound=Bound(200_000, "≥"),
+        ),
         of_samples("decimals streamed by one client, through Envoy", streams["decimals"], "/s"),
+        *beside_peer(mesh, quick),
     ]
 
 

@@ -1,0 +1,1 @@
+"""What else one would take, built as it usually is, to be measured beside the mesh."""
