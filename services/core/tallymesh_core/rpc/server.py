@@ -58,6 +58,9 @@ def create_server(node: str, *, max_receive_bytes: int = MAX_MESSAGE_BYTES) -> g
             # What is a little too long is refused in our own words, what is far too long unread.
             ("grpc.max_receive_message_length", 4 * max_receive_bytes),
             ("grpc.max_concurrent_streams", 100_000),
+            # A GET by REST brings its whole URL along, which the edge takes up to 60 KiB.
+            ("grpc.max_metadata_size", 64 * 1024),
+            ("grpc.absolute_max_metadata_size", 128 * 1024),
         ],
     )
 
