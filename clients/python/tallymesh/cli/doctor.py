@@ -53,7 +53,7 @@ class Finding:
 @common_options
 @pass_settings
 def doctor(settings: Settings) -> Exit:
-    """Look at address, edge, versions, clock, store, workers and abacus; say what to do.
+    """Check everything from here to the workers, and say what to do.
 
     Exit code 0 if nothing fails (warnings do not count), 1 if something does, 5 if nobody answers.
 
