@@ -124,6 +124,7 @@ class Abacus:
         Raises:
             TypeError: An amount is a float.
             InvalidField: An amount is no number, or longer than 4,096 digits.
+            RequestIdReused: The stream_id was used before to add other numbers.
         """
         return Decimal(self.post_many(amounts, stream_id=stream_id, timeout=timeout).sum.value)
 

@@ -49,6 +49,7 @@ class Upload:
             InvalidField: A field is out of its bounds, or not that of the first message.
             BatchesMissing: Messages of the stream are missing that come before it.
             RequestIdForgotten: The stream may be one of long ago.
+            RequestIdReused: The message's number stands for one that came to something else.
             StoreUnavailable: The store gave no answer; with a stream_id it is safe to send again.
         """
         if self._done is None:

@@ -125,6 +125,16 @@ async def test_a_gap_is_refused_and_says_where_to_go_on(node: Node) -> None:
     assert (await current(node)).value == "3"
 
 
+async def test_other_numbers_under_a_sequence_are_refused(node: Node) -> None:
+    await send(node, *stream([1], [2, 3]))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await send(node, *stream([1], [2, 4], [5]))
+    assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    info = error_info(caught.value)
+    assert (info.reason, info.metadata["field"]) == ("REQUEST_ID_REUSED", "stream_id")
+    assert (await current(node)).value == "6"
+
+
 async def test_a_message_that_cannot_be_read_is_refused(node: Node) -> None:
     too_long = Message(name=VISITORS, decimals=["1" * 4000] * 1_100)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

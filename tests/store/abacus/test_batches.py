@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tallymesh_core.domain.decimals import Exact
-from tallymesh_core.domain.errors import BatchesMissing
+from tallymesh_core.domain.errors import BatchesMissing, RequestIdReused
 from tallymesh_core.store.abaci import Abaci, Add, Added, AddedBatch, Batch
 from tallymesh_core.store.once import Once
 from tallymesh_core.store.sums import Abacus
@@ -21,10 +21,28 @@ async def test_batches_count_in_order_and_once(abaci: Abaci) -> None:
     assert (first.sum.value.unscaled, first.sum.add_count, first.sum.version) == (10**20, 10, 1)
     second = await add(abaci, Exact(-5, 1), 2)
     assert second.sum.add_count == 20
-    for sequence in (1, 2):
-        again = await add(abaci, Exact(7), sequence)
+    for sequence, amount in ((1, Exact(10**20)), (2, Exact(-50, 2))):
+        again = await add(abaci, amount, sequence)
         assert again == AddedBatch(second.sum, True, 2)
     assert await abaci.get(VISITORS) == second.sum
+
+
+async def test_a_number_stands_for_what_its_batch_came_to(abaci: Abaci) -> None:
+    for sequence in range(1, 41):
+        await add(abaci, Exact(sequence), sequence)
+    before = await abaci.get(VISITORS)
+    for sequence in range(1, 41):
+        assert (await add(abaci, Exact(sequence), sequence)).repeated
+        other = add(abaci, Exact(sequence + 1), sequence)
+        if sequence <= 8:  # 32 have come after it
+            assert (await other).repeated
+            continue
+        with pytest.raises(RequestIdReused, match=f"'s' .* message {sequence}"):
+            await other
+    with pytest.raises(RequestIdReused):
+        await abaci.add_batch(Batch(VISITORS, Exact(40), 9, ORIGIN, "s", 40))
+    assert await abaci.get(VISITORS) == before
+    assert not (await add(abaci, Exact(1), 41)).repeated
 
 
 async def test_a_batch_before_which_some_are_missing_is_refused(abaci: Abaci) -> None:

@@ -184,7 +184,8 @@ class AddNumbersRequest(_message.Message):
     sequence: _builtins.int
     """The message's number in its stream, where that has an id: from 1 on, one after the other. A stream
     may take several calls, so that a caller need not keep all that it has sent. A message whose
-    number was added before counts as repeated, whatever is in it.
+    number was added before counts as repeated. Of the last 32 of a stream it is known what they came
+    to (how many numbers, and their sum): one that does not is answered by ALREADY_EXISTS.
     """
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -102,9 +102,10 @@ class AbacusServiceServicer(object):
         some point are added: send it again under its stream_id, and those are counted no second time.
         Over REST the body is an array of requests, the first one's name stands in the path.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
-        the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
-        message at fault is added. Safe to retry with a stream_id.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
+        retry), FAILED_PRECONDITION (BATCHES_MISSING: send the stream from an earlier sequence;
+        REQUEST_ID_FORGOTTEN: do not retry). What was sent before the message at fault is added. Safe to
+        retry with a stream_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,9 +49,10 @@ class AbacusServiceStub:
     some point are added: send it again under its stream_id, and those are counted no second time.
     Over REST the body is an array of requests, the first one's name stands in the path.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
-    the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
-    message at fault is added. Safe to retry with a stream_id.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
+    retry), FAILED_PRECONDITION (BATCHES_MISSING: send the stream from an earlier sequence;
+    REQUEST_ID_FORGOTTEN: do not retry). What was sent before the message at fault is added. Safe to
+    retry with a stream_id.
     """
     GetSum: _grpc.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]
     """Returns the sum; 0 for an abacus never used.
@@ -109,9 +110,10 @@ class AbacusServiceAsyncStub(AbacusServiceStub):
     some point are added: send it again under its stream_id, and those are counted no second time.
     Over REST the body is an array of requests, the first one's name stands in the path.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
-    the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
-    message at fault is added. Safe to retry with a stream_id.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
+    retry), FAILED_PRECONDITION (BATCHES_MISSING: send the stream from an earlier sequence;
+    REQUEST_ID_FORGOTTEN: do not retry). What was sent before the message at fault is added. Safe to
+    retry with a stream_id.
     """
     GetSum: _aio.UnaryUnaryMultiCallable[_abacus_service_pb2.GetSumRequest, _abacus_service_pb2.Sum]  # type: ignore[assignment]
     """Returns the sum; 0 for an abacus never used.
@@ -178,9 +180,10 @@ class AbacusServiceServicer(metaclass=_abc_1.ABCMeta):
         some point are added: send it again under its stream_id, and those are counted no second time.
         Over REST the body is an array of requests, the first one's name stands in the path.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
-        the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
-        message at fault is added. Safe to retry with a stream_id.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
+        retry), FAILED_PRECONDITION (BATCHES_MISSING: send the stream from an earlier sequence;
+        REQUEST_ID_FORGOTTEN: do not retry). What was sent before the message at fault is added. Safe to
+        retry with a stream_id.
         """
 
     @_abc_1.abstractmethod

@@ -108,9 +108,11 @@ class RequestIdReused(DomainError):
     reason = "REQUEST_ID_REUSED"
     code = Code.ALREADY_EXISTS
 
-    def __init__(self, request_id: str, field: str = "request_id") -> None:
+    def __init__(
+        self, request_id: str, field: str = "request_id", other: str = "a different request"
+    ) -> None:
         super().__init__(
-            f"{field}: {request_id!r} was used before with a different request",
+            f"{field}: {request_id!r} was used before with {other}",
             field=field,
             metadata={"field": field, "value": request_id},
         )

@@ -51,6 +51,7 @@ class _BatchCode(IntEnum):
     REPEATED = 1
     MISSING = 2
     FORGOTTEN = 3
+    REUSED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +194,15 @@ class Abaci:
         Raises:
             BatchesMissing: Batches of its stream that come before it have not been added.
             RequestIdForgotten: The stream may be one of long ago.
+            RequestIdReused: Its number stands for another batch, one of the last 32 of its stream.
             StoreUnavailable: The store gave no answer; with a `stream_id` it is safe to ask again.
         """
         once = Once(batch.stream_id, Memory.STREAMS) if batch.stream_id else None
+        amount = format_decimal(batch.amount)
         entry = pack_entry(
             Kind.BATCH,
             batch.origin,
-            amount=format_decimal(batch.amount),
+            amount=amount,
             add_count=batch.add_count,
             id_=batch.stream_id,
             sequence=batch.sequence,
@@ -210,7 +213,7 @@ class Abaci:
             self.shard_of(batch.abacus),
             self._limb_limit,
             KEPT,
-            *self._identity(batch.abacus, once, ""),
+            *self._identity(batch.abacus, once, f"add {batch.add_count} {amount}"),
             batch.sequence,
             entry,
             batch.add_count,
@@ -221,6 +224,9 @@ class Abaci:
                 raise BatchesMissing(batch.stream_id, batch.sequence, int(last))
             case _BatchCode.FORGOTTEN:
                 raise RequestIdForgotten(batch.stream_id, "stream_id")
+            case _BatchCode.REUSED:
+                other = f"other numbers in message {batch.sequence}"
+                raise RequestIdReused(batch.stream_id, "stream_id", other)
         return AddedBatch(Sum.from_record(record), code == _BatchCode.REPEATED, int(last))
 
     async def get(self, abacus: Abacus) -> Sum:
@@ -349,7 +355,7 @@ class Abaci:
             self._remembered,
             once.id,
             once.made_ms,
-            hashlib.blake2b(request.encode(), digest_size=12).hexdigest() if request else "",
+            hashlib.blake2b(request.encode(), digest_size=12).hexdigest(),
         ]
 
 

@@ -219,7 +219,8 @@ export type AddNumbersRequest = Message<"tallymesh.v1.AddNumbersRequest"> & {
   /**
    * The message's number in its stream, where that has an id: from 1 on, one after the other. A stream
    * may take several calls, so that a caller need not keep all that it has sent. A message whose
-   * number was added before counts as repeated, whatever is in it.
+   * number was added before counts as repeated. Of the last 32 of a stream it is known what they came
+   * to (how many numbers, and their sum): one that does not is answered by ALREADY_EXISTS.
    *
    * @generated from field: int64 sequence = 3;
    */
@@ -764,9 +765,10 @@ export const AbacusService: GenService<{
    * some point are added: send it again under its stream_id, and those are counted no second time.
    * Over REST the body is an array of requests, the first one's name stands in the path.
    *
-   * Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), FAILED_PRECONDITION (BATCHES_MISSING: send
-   * the stream from an earlier sequence; REQUEST_ID_FORGOTTEN: do not retry). What was sent before the
-   * message at fault is added. Safe to retry with a stream_id.
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD; do not retry), ALREADY_EXISTS (REQUEST_ID_REUSED; do not
+   * retry), FAILED_PRECONDITION (BATCHES_MISSING: send the stream from an earlier sequence;
+   * REQUEST_ID_FORGOTTEN: do not retry). What was sent before the message at fault is added. Safe to
+   * retry with a stream_id.
    *
    * @generated from rpc tallymesh.v1.AbacusService.AddNumbers
    */
