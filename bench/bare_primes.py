@@ -11,11 +11,11 @@ from ctypes import CDLL, c_int, c_uint64
 from ctypes.util import find_library
 
 from tallymesh_kernels.kernel import Chunk
-from tallymesh_kernels.primesieve import wheel_library
+from tallymesh_kernels.shared_library import wheel_library
 
 
 def _main(stop: int, threads: int, chunks: int = 1) -> None:
-    library = CDLL(find_library("primesieve") or wheel_library())
+    library = CDLL(find_library("primesieve") or wheel_library("primesieve"))
     count = library.primesieve_count_primes
     count.argtypes, count.restype = (c_uint64, c_uint64), c_uint64
     library.primesieve_set_num_threads.argtypes = (c_int,)

@@ -8,7 +8,7 @@ from bench.figures import Bound, Figure, of_samples, ratio_of_pairs
 from bench.mesh import BenchMesh
 from bench.sampling import interleaved, of_calls
 from tallymesh import Client, CountPrimes
-from tallymesh_kernels.count_primes import CountPrimesKernel
+from tallymesh_kernels.count_primes import PRIMES, SieveKernel
 
 _KNOWN = {10**10: 455_052_511, 10**11: 4_118_054_813}
 _SECONDS = 300.0
@@ -16,13 +16,13 @@ _SECONDS = 300.0
 
 def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     stop = 10**10 if quick else 10**11
-    chunks = CountPrimesKernel().plan(CountPrimes(stop=stop))
+    chunks = SieveKernel(PRIMES).plan(CountPrimes(stop=stop))
     with Client(mesh.edge) as client:
         threads = client.health().slot_count
-        client.count_primes(10**9, timeout=_SECONDS)
+        client.count_primes(10**9, method="sieve", timeout=_SECONDS)
         taken = interleaved(
             {
-                "mesh": of_calls(lambda: _check(stop, client.count_primes(stop, timeout=_SECONDS))),
+                "mesh": of_calls(lambda: _check(stop, _count_in_mesh(client, stop))),
                 "bare": lambda _: [_count_bare(stop, threads)],
                 "sliced": lambda _: [_count_bare(stop, threads, chunks)],
             },
@@ -39,6 +39,10 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
         of_samples(f"libprimesieve alone, {threads} threads", bare, "s"),
         of_samples(f"libprimesieve alone, {threads} threads, same slices", sliced, "s"),
     ]
+
+
+def _count_in_mesh(client: Client, stop: int) -> int:
+    return client.count_primes(stop, method="sieve", timeout=_SECONDS)
 
 
 def _count_bare(stop: int, threads: int, chunks: int = 1) -> float:

@@ -69,7 +69,7 @@ def test_a_count_is_watched_live_to_its_end(page: Page) -> None:
 
 
 def test_a_long_count_is_cancelled(page: Page, mesh: LocalMesh) -> None:
-    count(page, "10^15")
+    count(page, "10^15", "4000")
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "RUNNING")
     page.get_by_test_id("cancel").click()
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "CANCELLED")

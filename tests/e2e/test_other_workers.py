@@ -219,7 +219,7 @@ def test_a_worker_in_another_language_hands_back_what_it_does_not_finish(
 @pytest.mark.parametrize("name", ["go-worker"])
 def test_the_go_worker_keeps_to_the_time(name: str, start: Start, client: Client) -> None:
     start(name)
-    endless = CountPrimes(start=10**11, stop=10**12)
+    endless = CountPrimes(start=10**11, stop=10**12, method=CountPrimes.METHOD_SIEVE)
     job = client.submit(endless, queue=name, chunks=1, chunk_timeout=0.1, max_attempts=2)
 
     with pytest.raises(ChunkTimedOut):

@@ -14,8 +14,8 @@ from tests.harness.local_mesh import LocalMesh
 from tests.harness.primes import PRIMES_UP_TO
 from tests.harness.tools import require
 
-TO_10_10 = '{"work": {"count_primes": {"stop": "10000000000"}}}'
-TO_10_11 = '{"work": {"count_primes": {"stop": "100000000000"}}}'
+TO_10_10 = '{"work": {"count_primes": {"stop": "10000000000", "method": "METHOD_SIEVE"}}}'
+TO_10_11 = '{"work": {"count_primes": {"stop": "100000000000", "method": "METHOD_SIEVE"}}}'
 
 Watched = list[tuple[float, JobEvent]]
 
@@ -42,7 +42,7 @@ def assert_live(events: Watched, stop: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_the_command_line_counts_to_10_11(cli: CommandLine) -> None:
-    ended = run(cli.command("primes", "1e11", "-o", "json"), timeout=170)
+    ended = run(cli.command("primes", "1e11", "--method", "sieve", "-o", "json"), timeout=170)
 
     assert ended.returncode == 0, ended.stderr
     job = json.loads(ended.stdout)
@@ -105,7 +105,7 @@ def test_curl_runs_a_job_in_one_call(mesh: LocalMesh) -> None:
 
 
 def test_the_python_client_counts_and_sees_it_run(client: Client) -> None:
-    job = client.submit(CountPrimes(stop=10**10))
+    job = client.submit(CountPrimes(stop=10**10, method=CountPrimes.METHOD_SIEVE))
     assert_live([(time.time(), event) for event in job.events(timeout=60)], 10**10)
     assert job.result() == PRIMES_UP_TO[10**10]
     assert client.count_primes(10**9, timeout=60) == PRIMES_UP_TO[10**9]

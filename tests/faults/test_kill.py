@@ -17,6 +17,8 @@ from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
 from tests.harness.processes import Processes
 
+TO_3_10_10 = CountPrimes(stop=3 * 10**10, method=CountPrimes.METHOD_SIEVE)
+
 
 def await_share(job: JobHandle, share: float, timeout: float = 60.0) -> None:
     """Waits until so much of a running job is done."""
@@ -51,7 +53,9 @@ def simulate(seconds: float, *, busy: bool = False, ignore_cancel: bool = False)
 def test_worker_gateway_and_edge_die_in_turn_while_10_11_is_counted(
     mesh: LocalMesh, client: Client
 ) -> None:
-    with running(tallymesh(mesh.address, "primes", "1e11", "-o", "json")) as watch:
+    with running(
+        tallymesh(mesh.address, *["primes", "1e11", "--method", "sieve", "-o", "json"])
+    ) as watch:
         (accepted,) = eventually_sync(lambda: list(client.jobs()), message="the job")
         job = client.job(accepted.name)
         for share, victim in ((0.1, "worker-1"), (0.3, "gateway-1"), (0.5, "edge")):
@@ -71,7 +75,7 @@ def test_worker_gateway_and_edge_die_in_turn_while_10_11_is_counted(
 
 def test_everything_but_the_store_dies_at_once(mesh: LocalMesh, client: Client) -> None:
     cuts: list[TallymeshError] = []
-    job = client.submit(CountPrimes(stop=3 * 10**10), abacus="counted")
+    job = client.submit(TO_3_10_10, abacus="counted")
     watch = job.watch(timeout=100, on_cut=cuts.append)
     next(seen for seen in watch if seen.progress.chunks_done > 5)
 
@@ -103,7 +107,7 @@ def test_the_store_dies(processes: Processes, folder: Path) -> None:
     kept = ("--data", folder / "data", "--durability", "fsync")
     mesh = start_mesh(processes, folder, "--slots", "1", *kept)
     with Client(mesh.address) as client:
-        job = client.submit(CountPrimes(stop=3 * 10**10), abacus="counted")
+        job = client.submit(TO_3_10_10, abacus="counted")
         await_share(job, 0.2)
 
         mesh.kill("valkey")

@@ -106,7 +106,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
             dispatcher=dispatcher,
             keeper=keeper,
             replies=answers,
-            acceptance=Acceptance(kernels, settings.node, round(settings.job_ttl * 1000)),
+            acceptance=Acceptance(kernels, fleet, settings.node, round(settings.job_ttl * 1000)),
         ),
         server,
     )

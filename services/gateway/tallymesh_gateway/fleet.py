@@ -1,6 +1,7 @@
 """What a gateway knows of the live workers, read again when it has grown old."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,15 @@ class Fleet:
     async def give_up(self, uids: Sequence[str]) -> None:
         """Gives what processes hold to others at once."""
         await self._leases.give_up(uids)
+
+    async def slots(self, queue: str) -> Counter[str]:
+        """Returns how many slots take new chunks of a queue's jobs, by kernel."""
+        slots: Counter[str] = Counter()
+        for known in await self.workers():
+            for kernel in known.worker.kernels:
+                if known.takes(queue, kernel):
+                    slots[kernel] += known.worker.slots
+        return slots
 
     async def serves(self, queue: str, kernel: str) -> bool:
         """Tells whether a live worker takes chunks of such jobs."""

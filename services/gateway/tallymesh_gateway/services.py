@@ -19,7 +19,7 @@ from tallymesh.v1 import (
 )
 from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
-from tallymesh_core.domain.jobs import JobRecord
+from tallymesh_core.domain.jobs import JobRecord, is_of_kernel
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.rpc import paging
 from tallymesh_core.rpc.context import current_caller
@@ -83,7 +83,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         caller = current_caller()
         accepted = await self._jobs.submit_all(
             [
-                self._acceptance.accept(
+                await self._acceptance.accept(
                     one.job, one.request_id, caller=caller, within=f"requests[{i}]."
                 )
                 for i, one in enumerate(request.requests)
@@ -209,10 +209,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ComputeRequest, context: Context
     ) -> AsyncIterator[job_service_pb2.ComputeResponse]:
         """See the proto."""
-        kernel, _ = self._acceptance.kernel_of(request.work, "work")
         queue = names.queue(request.queue, "queue")
+        task = await self._acceptance.task(request.work, "work", queue, chunk_count=1)
         async for answer in self._computations.compute(
-            request.work, kernel.name, queue, context.time_remaining()
+            task.work, task.kernel.name, queue, context.time_remaining()
         ):
             yield answer
 
@@ -220,7 +220,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.CreateJobRequest | job_service_pb2.RunJobRequest
     ) -> JobRecord:
         accepted = await self._jobs.submit_all(
-            [self._acceptance.accept(request.job, request.request_id, caller=current_caller())]
+            [
+                await self._acceptance.accept(
+                    request.job, request.request_id, caller=current_caller()
+                )
+            ]
         )
         self._expect(accepted)
         return accepted[0]
@@ -274,7 +278,7 @@ class _JobFilter:
     def accepts(self, record: JobRecord) -> bool:
         """Tells whether a job belongs on the list."""
         return (
-            (not self._kernel or record.kernel == self._kernel)
+            (not self._kernel or is_of_kernel(record.kernel, self._kernel))
             and (not self._queue or record.queue == self._queue)
             and self._labels.items() <= record.labels.items()
             and (self._until_ms is None or record.created_ms < self._until_ms)

@@ -2,8 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tallymesh.v1 import job_pb2
@@ -13,11 +14,20 @@ from tallymesh_core.domain.jobs import MAX_CHUNKS, TTL_SECONDS, NewJob
 from tallymesh_core.rpc.context import Caller
 from tallymesh_core.store.jobs import Submission
 from tallymesh_gateway import names
-from tallymesh_kernels import Foreign, Function, Invalid, Registry
+from tallymesh_gateway.fleet import Fleet
+from tallymesh_kernels import AnyKernel, Foreign, Function, Invalid, Registry, is_settled, settled
 from tallymesh_kernels import UnknownKernel as KernelMissing
 
 _MAX_PRIORITY = 9
 _MAX_ATTEMPTS, _DEFAULT_ATTEMPTS = 100, 4
+
+
+class Task(NamedTuple):
+    """Valid work that leaves nothing to the mesh, its kernel, and that kernel's own message."""
+
+    work: Work
+    kernel: AnyKernel | Foreign
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +36,17 @@ class Acceptance:
 
     Attributes:
         kernels: What the mesh can compute.
+        fleet: The workers, by whom the mesh chooses how to compute what leaves that to it.
         node: The gateway that accepts.
         ttl_ms: How long jobs are kept after their end that do not say so.
     """
 
     kernels: Registry
+    fleet: Fleet
     node: str
     ttl_ms: int = TTL_SECONDS * 1000
 
-    def accept(
+    async def accept(
         self, job: job_pb2.Job, request_id: str, *, caller: Caller, within: str = ""
     ) -> Submission:
         """Checks a job and completes it.
@@ -52,20 +64,23 @@ class Acceptance:
         at = f"{within}job"
         id_field = f"{within}request_id"
         names.request_id(request_id, id_field)
-        kernel, work = self.kernel_of(job.work, f"{at}.work")
+        queue = names.queue(job.queue, f"{at}.queue")
+        task = await self.task(job.work, f"{at}.work", queue, chunk_count=job.chunk_count)
+        kernel = task.kernel
         most = min(MAX_CHUNKS, kernel.max_chunks)
         if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
-            raise InvalidField(f"{at}.chunk_count", job.chunk_count, f"a number from 1 to {most}")
-        chunk_count = job.chunk_count or _plan(kernel, work, f"{at}.chunk_count", most)
+            bound = f"a number from 1 to {most}" if most > 1 else f"1, all that {kernel.name} takes"
+            raise InvalidField(f"{at}.chunk_count", job.chunk_count, bound)
+        chunk_count = job.chunk_count or _plan(kernel, task.message, f"{at}.chunk_count", most)
         _within(job.priority, f"{at}.priority", 0, _MAX_PRIORITY)
         if job.HasField("max_attempts"):
             _within(job.max_attempts, f"{at}.max_attempts", 1, _MAX_ATTEMPTS)
         _within(job.tolerate_failures, f"{at}.tolerate_failures", 0, MAX_CHUNKS)
         new = NewJob(
             tenant=caller.tenant,
-            queue=names.queue(job.queue, f"{at}.queue"),
+            queue=queue,
             kernel=kernel.name,
-            work=job.work.SerializeToString(deterministic=True),
+            work=task.work.SerializeToString(deterministic=True),
             chunk_count=chunk_count,
             # What a function gives for a single chunk need not be a number.
             additive=kernel.additive and not (chunk_count == 1 and isinstance(kernel, Function)),
@@ -89,17 +104,26 @@ class Acceptance:
         )
         return Submission(new, request_id, _hash_of(job) if request_id else "", id_field)
 
-    def kernel_of(self, work: Work, field: str) -> tuple[Any, Any]:
-        """Checks a work, and returns its kernel and that kernel's own message.
+    async def task(self, work: Work, field: str, queue: str, *, chunk_count: int = 0) -> Task:
+        """Checks a work, and chooses what it leaves to the mesh.
 
         Args:
             work: What is to be computed.
             field: Where in the request this is, such as `job.work`, for errors.
+            queue: Whose workers are to compute it.
+            chunk_count: Into how many chunks it is to be cut, or 0 for any.
 
         Raises:
             InvalidField: A field is missing, malformed or out of its bound.
             UnknownKernel: The work names no known kernel.
         """
+        self._check(work, field)
+        if not is_settled(work):
+            slots = await self.fleet.slots(queue)
+            work = settled(work, chunk_count=chunk_count, slots=slots)
+        return Task(work, *self.kernels.of_any(work))
+
+    def _check(self, work: Work, field: str) -> None:
         try:
             kernel, message = self.kernels.of_any(work)
             kernel.validate(message)
@@ -108,11 +132,8 @@ class Acceptance:
             said = error.name or ("" if unset else "an unknown one")
             raise UnknownKernel(field, said, ", ".join(error.known)) from None
         except Invalid as error:
-            member = work.WhichOneof("kernel")
-            raise InvalidField(
-                f"{field}.{member}.{error.field}", error.value, error.bound
-            ) from None
-        return kernel, message
+            at = f"{field}.{work.WhichOneof('kernel')}.{error.field}"
+            raise InvalidField(at, error.value, error.bound) from None
 
 
 def _plan(kernel: Any, work: Any, field: str, most: int) -> int:

@@ -2,7 +2,15 @@
 
 from tallymesh_kernels.kernel import Cancelled, Chunk, ChunkError, Context, Invalid, Kernel
 from tallymesh_kernels.own import Foreign, Function, MessageKernel, kernel
-from tallymesh_kernels.registry import AnyKernel, Registry, UnknownKernel, builtin
+from tallymesh_kernels.registry import (
+    AnyKernel,
+    Registry,
+    UnknownKernel,
+    builtin,
+    is_settled,
+    settled,
+    usable,
+)
 from tallymesh_kernels.sieve import SieveUnavailable, describe_sieve
 
 __all__ = [
@@ -21,5 +29,8 @@ __all__ = [
     "UnknownKernel",
     "builtin",
     "describe_sieve",
+    "is_settled",
     "kernel",
+    "settled",
+    "usable",
 ]

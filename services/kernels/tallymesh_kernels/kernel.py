@@ -80,7 +80,9 @@ class Kernel(Protocol[W_contra, P]):
     """A computation that can be cut into chunks.
 
     Attributes:
-        name: Its member of the `kernel` oneofs of Work and Result, such as "count_primes".
+        name: As workers say it: its member of the `kernel` oneofs of Work and Result, such as
+            "count_primes". Where a member has several kernels, as not every worker has all of them,
+            the others' names go on after a dot, such as "count_primes.tuplets".
         additive: Chunks give integers, and their sum is what `finish` gets.
         max_chunks: Into how many chunks the work may be cut at most.
     """

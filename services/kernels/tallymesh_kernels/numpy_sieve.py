@@ -10,7 +10,9 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh_kernels.pulse import Pulse
+from tallymesh_kernels.tuplets import PATTERNS, Kind, span
 
 Flags = NDArray[np.bool_]
 Primes = NDArray[np.uint64]
@@ -45,8 +47,8 @@ class NumpySieve:
         """NumPy's version."""
         return f"numpy {np.__version__}"
 
-    def count(self, start: int, stop: int, pulse: Pulse) -> int:
-        """How many primes there are from `start` to `stop`, both included.
+    def count(self, kind: Kind, start: int, stop: int, pulse: Pulse) -> int:
+        """How many of a kind lie wholly between `start` and `stop`, both included.
 
         Raises:
             Cancelled: `pulse` said so.
@@ -55,23 +57,39 @@ class NumpySieve:
         narrow = root > PRESIEVE and (stop - start + 1) * PROOF_COST < root
         kept = base_primes(min(root, PRESIEVE if narrow else KEPT_PRIMES))
         segment = max(MIN_SEGMENT, min(4 * root, MAX_SEGMENT))
-        total = 1 if start <= 2 <= stop else 0
+        total = 1 if kind == CountPrimes.KIND_PRIMES and start <= 2 <= stop else 0
         for low in range(max(start, 3) | 1, stop + 1, 2 * segment):
             done = low - start
             pulse.at(done)
-            size = min(segment, (stop - low) // 2 + 1)
+            # So far that a segment holds all of a tuplet that begins in it, and too short a way
+            # into the next one to hold a tuplet that begins there.
+            size = min(segment + span(kind) // 2, (stop - low) // 2 + 1)
             flags = np.ones(size, np.bool_)
             strike(flags, low, kept)
             if narrow:
                 for index in np.flatnonzero(flags).tolist():
                     pulse.at(done + 2 * index)
-                    total += is_prime(low + 2 * index)
-                continue
-            for block in range(KEPT_PRIMES + 1, root + 1, BLOCK):
-                pulse.at(done + 2 * size * block / root)
-                strike(flags, low, _primes_between(block, min(block + BLOCK - 1, root), kept))
-            total += int(np.count_nonzero(flags))
+                    flags[index] = is_prime(low + 2 * index)
+            else:
+                for block in range(KEPT_PRIMES + 1, root + 1, BLOCK):
+                    pulse.at(done + 2 * size * block / root)
+                    strike(flags, low, _primes_between(block, min(block + BLOCK - 1, root), kept))
+            total += count_tuplets(flags, kind)
         return total
+
+
+def count_tuplets(flags: Flags, kind: Kind) -> int:
+    """How many of a kind lie wholly among the flags of consecutive odd numbers."""
+    begins = len(flags) - span(kind) // 2
+    if begins <= 0:
+        return 0
+    total = 0
+    for pattern in PATTERNS[kind]:
+        tuplets = flags[:begins]
+        for distance in pattern[1:]:
+            tuplets = tuplets & flags[distance // 2 :][:begins]
+        total += int(np.count_nonzero(tuplets))
+    return total
 
 
 def base_primes(limit: int) -> Primes:

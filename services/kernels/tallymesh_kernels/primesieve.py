@@ -1,15 +1,13 @@
 """libprimesieve, through its C API."""
 
-from collections.abc import Iterator
 from ctypes import CDLL, c_char_p, c_int, c_uint64
-from ctypes.util import find_library
-from importlib.metadata import PackageNotFoundError, files
 
+from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh_kernels.kernel import Chunk, ChunkError
+from tallymesh_kernels.prime_cost import seconds_per_number, setup_seconds
 from tallymesh_kernels.pulse import Pulse
-from tallymesh_kernels.sieve_cost import seconds_per_number, setup_seconds
-
-WHEEL = "passagemath-primesieve-primecount"
+from tallymesh_kernels.shared_library import candidates
+from tallymesh_kernels.tuplets import Kind, span
 
 # A call does not return before it is done, so a chunk is counted in several: each long enough that
 # setting it up again costs under 1 %, and where that allows, short enough to be cancelled at once.
@@ -17,6 +15,15 @@ CALL_SECONDS = 0.075
 CALL_SETUPS = 100
 
 _ERROR = (1 << 64) - 1
+
+_FUNCTIONS: dict[Kind, str] = {
+    CountPrimes.KIND_PRIMES: "primesieve_count_primes",
+    CountPrimes.KIND_TWINS: "primesieve_count_twins",
+    CountPrimes.KIND_TRIPLETS: "primesieve_count_triplets",
+    CountPrimes.KIND_QUADRUPLETS: "primesieve_count_quadruplets",
+    CountPrimes.KIND_QUINTUPLETS: "primesieve_count_quintuplets",
+    CountPrimes.KIND_SEXTUPLETS: "primesieve_count_sextuplets",
+}
 
 
 class Primesieve:
@@ -34,9 +41,10 @@ class Primesieve:
             AttributeError: It lacks what is needed: it is too old, or another library.
         """
         library = CDLL(path)
-        self._count = library.primesieve_count_primes
-        self._count.argtypes = (c_uint64, c_uint64)
-        self._count.restype = c_uint64
+        self._functions = {kind: getattr(library, name) for kind, name in _FUNCTIONS.items()}
+        for function in self._functions.values():
+            function.argtypes = (c_uint64, c_uint64)
+            function.restype = c_uint64
         self._version = library.primesieve_version
         self._version.argtypes = ()
         self._version.restype = c_char_p
@@ -50,13 +58,14 @@ class Primesieve:
         """Its version and origin."""
         return f"libprimesieve {self._version().decode()} ({self._origin})"
 
-    def count(self, start: int, stop: int, pulse: Pulse) -> int:
-        """How many primes there are from `start` to `stop`, both included.
+    def count(self, kind: Kind, start: int, stop: int, pulse: Pulse) -> int:
+        """How many of a kind lie wholly between `start` and `stop`, both included.
 
         Raises:
             Cancelled: `pulse` said so.
             ChunkError: The library failed, for want of memory.
         """
+        function, further = self._functions[kind], span(kind)
         width = stop - start + 1
         call_seconds = max(CALL_SECONDS, CALL_SETUPS * setup_seconds(stop))
         calls = max(1, round(width * seconds_per_number(stop) / call_seconds))
@@ -64,37 +73,21 @@ class Primesieve:
         for call in range(calls):
             begin, end = Chunk(call, calls).of(width)
             pulse.at(begin)
-            counted: int = self._count(start + begin, start + end - 1)
+            # So far that a tuplet is counted by the call in which it begins, and too short a way
+            # into the next call's numbers to hold one that begins there.
+            first, last = start + begin, min(start + end - 1 + further, stop)
+            counted: int = function(first, last)
             if counted == _ERROR:
-                raise ChunkError(f"libprimesieve failed from {start + begin} to {start + end - 1}")
+                raise ChunkError(f"libprimesieve failed from {first} to {last}")
             total += counted
         return total
 
 
 def find_primesieve() -> Primesieve | None:
     """The system's libprimesieve, else the wheel's, else None."""
-    for path, origin in _candidates():
+    for path, origin in candidates("primesieve"):
         try:
             return Primesieve(path, origin)
         except (OSError, AttributeError):
             continue
-    return None
-
-
-def _candidates() -> Iterator[tuple[str, str]]:
-    if name := find_library("primesieve"):
-        yield name, "system"
-    if path := wheel_library():
-        yield path, "wheel"
-
-
-def wheel_library() -> str | None:
-    """The file of the wheel's libprimesieve, or None if the wheel is not installed."""
-    try:
-        contents = files(WHEEL) or ()
-    except PackageNotFoundError:
-        return None
-    for file in contents:
-        if file.name.startswith("libprimesieve") and ".so" in file.suffixes:
-            return str(file.locate())
     return None

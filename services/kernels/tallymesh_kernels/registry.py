@@ -1,14 +1,22 @@
 """Which kernels a process has."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, Self
 
 from google.protobuf.message import Message
 
-from tallymesh.v1.work_pb2 import Work
+from tallymesh.v1.work_pb2 import CountPrimes, Work
 from tallymesh_kernels.add import AddKernel
-from tallymesh_kernels.count_primes import CountPrimesKernel
+from tallymesh_kernels.count_method import choose_method
+from tallymesh_kernels.count_primes import (
+    PRIMES,
+    TUPLETS,
+    CombinatorialKernel,
+    SieveKernel,
+    kernel_of,
+)
 from tallymesh_kernels.kernel import Kernel
+from tallymesh_kernels.nth_prime import NthPrimeKernel
 from tallymesh_kernels.own import Foreign
 from tallymesh_kernels.simulate import SimulateKernel
 
@@ -52,13 +60,19 @@ class Registry:
             raise UnknownKernel(name, self.names()) from None
 
     def of(self, work: Work) -> tuple[AnyKernel, Message]:
-        """The kernel that the work names, and that kernel's own message.
+        """The kernel that computes the work, and that kernel's own message.
 
         Raises:
             UnknownKernel: The work names none, or one that is not registered.
         """
         member = work.WhichOneof("kernel") or ""
-        name = work.custom.kernel if member == "custom" else member
+        match member:
+            case "count_primes":
+                name = kernel_of(work.count_primes)
+            case "custom":
+                name = work.custom.kernel
+            case _:
+                name = member
         return self.get(name), getattr(work, member)
 
     def of_any(self, work: Work) -> tuple[AnyKernel | Foreign, Any]:
@@ -72,12 +86,62 @@ class Registry:
             return self.of(work)
         return Foreign(work.custom.kernel), work.custom
 
+    def only(self, names: Container[str]) -> Self:
+        """A registry of those kernels that are named."""
+        return type(self)(kernel for kernel in self._kernels.values() if kernel.name in names)
+
+
+def is_settled(work: Work) -> bool:
+    """Whether work leaves nothing to the mesh: most does not."""
+    if not work.HasField("count_primes"):
+        return True
+    primes = work.count_primes
+    return primes.method != CountPrimes.METHOD_UNSPECIFIED and not primes.method_reason
+
+
+def settled(work: Work, *, chunk_count: int, slots: Mapping[str, int]) -> Work:
+    """A copy of valid work in which what it leaves to the mesh is chosen.
+
+    Args:
+        work: The work, not settled.
+        chunk_count: Into how many chunks it is to be cut, or 0 for any.
+        slots: How many chunks of each kernel can be computed at a time.
+    """
+    copy = Work()
+    copy.CopyFrom(work)
+    primes = copy.count_primes
+    primes.ClearField("method_reason")
+    if primes.method == CountPrimes.METHOD_UNSPECIFIED:
+        primes.method, primes.method_reason = choose_method(
+            primes, chunk_count=chunk_count, slots=slots
+        )
+    return copy
+
 
 def builtin_kernels() -> tuple[AnyKernel, ...]:
     """The built-in kernels."""
-    return (CountPrimesKernel(), AddKernel(), SimulateKernel())
+    return (
+        SieveKernel(PRIMES),
+        AddKernel(),
+        SimulateKernel(),
+        NthPrimeKernel(),
+        SieveKernel(TUPLETS),
+        CombinatorialKernel(),
+    )
 
 
 def builtin() -> Registry:
     """A registry of the built-in kernels."""
     return Registry(builtin_kernels())
+
+
+def usable(registry: Registry) -> Registry:
+    """Those of the kernels that can compute here; loads what the built-in ones need."""
+    from tallymesh_kernels.primecount import PrimecountUnavailable, open_primecount
+
+    try:
+        open_primecount()
+    except PrimecountUnavailable:
+        needy = (CombinatorialKernel.name, NthPrimeKernel.name)
+        return registry.only([name for name in registry.names() if name not in needy])
+    return registry

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from tallymesh_kernels.kernel import ChunkError
 from tallymesh_kernels.pulse import Pulse
+from tallymesh_kernels.tuplets import Kind
 
 CHOICE_VARIABLE = "TALLYMESH_SIEVE"
 CHOICES = ("auto", "libprimesieve", "numpy")
@@ -15,15 +16,16 @@ class SieveUnavailable(ChunkError):
 
 
 class Sieve(Protocol):
-    """Counts primes."""
+    """Counts primes and their tuplets."""
 
     def describe(self) -> str:
         """Its name, version and origin, such as "libprimesieve 12.9 (wheel)"."""
 
-    def count(self, start: int, stop: int, pulse: Pulse) -> int:
-        """How many primes p there are with start <= p <= stop; both are 0 to 2^64 - 1.
+    def count(self, kind: Kind, start: int, stop: int, pulse: Pulse) -> int:
+        """How many of a kind lie wholly between `start` and `stop`, which are 0 to 2^64 - 1.
 
         Args:
+            kind: What to count.
             start: First number.
             stop: Last number, at least `start`.
             pulse: Is told how many numbers of the range are done.

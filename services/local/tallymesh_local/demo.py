@@ -19,10 +19,11 @@ from tallymesh_local.up import until_signal
 _KNOWN = {10: 455_052_511, 11: 4_118_054_813}
 _NEXT_STEPS = """
 Try next:
-  tallymesh up                    the same mesh, to keep; its page is at http://localhost:8080
-  tallymesh primes 1e12           count further; Ctrl-C leaves the job running
-  tallymesh up --data ./mesh-data jobs and sums survive a restart
-  kill -9 a worker meanwhile      the count stays exact"""
+  tallymesh up                         the same mesh, to keep; its page is at http://localhost:8080
+  tallymesh primes 1e14                count further, without a sieve
+  tallymesh primes 1e12 --method sieve and with one; Ctrl-C leaves the job running
+  tallymesh up --data ./mesh-data      jobs and sums survive a restart
+  kill -9 a worker meanwhile           the count stays exact"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ async def _demonstrate(mesh: Mesh, options: MeshOptions) -> int:
 def _count(client: Client, stop: int) -> _Run:
     begun = time.monotonic()
     with open_display() as display:
-        handle = client.submit(CountPrimes(stop=stop))
+        # Formulas would be done in milliseconds, and there would be nothing to see.
+        handle = client.submit(CountPrimes(stop=stop, method=CountPrimes.METHOD_SIEVE))
         submitting = time.monotonic() - begun
         for job in handle.watch():
             display.show(job)

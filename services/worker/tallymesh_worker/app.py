@@ -47,15 +47,6 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
     kernels = sources(settings.kernel_modules)
     registry = load(kernels)
     jobs, outbox = Jobs(), Outbox()
-    worker = Worker(
-        name=settings.node,
-        uid=settings.uid,
-        slots=settings.slots,
-        kernels=registry.names(),
-        queues=settings.queue_names,
-        version=__version__,
-        address=settings.advertised_address,
-    )
     memory_limit = settings.child_memory_mib * MIB
     foreman = Foreman(
         jobs, outbox, slots=settings.slots, memory_limit=memory_limit, kernels=kernels
@@ -65,6 +56,16 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
         stack.push_async_callback(foreman.pool.close)
         # Before there is any channel, so that no process is started beside running threads of it.
         await foreman.pool.start()
+        registry = registry.only(foreman.pool.kernels)
+        worker = Worker(
+            name=settings.node,
+            uid=settings.uid,
+            slots=settings.slots,
+            kernels=registry.names(),
+            queues=settings.queue_names,
+            version=__version__,
+            address=settings.advertised_address,
+        )
         logger.info("computing", extra={"slots": settings.slots, "sieve": foreman.pool.sieve})
         server = asyncio.create_task(
             _serve_worker(

@@ -30,6 +30,7 @@ from tallymesh_kernels import (
     SieveUnavailable,
     UnknownKernel,
     describe_sieve,
+    usable,
 )
 from tallymesh_kernels.loading import CannotLoad, load
 from tallymesh_worker.frames import Order, Page, Report, pack, unpacker
@@ -159,7 +160,7 @@ class Computer:
     def serve(self) -> None:
         """Computes until the worker closes the socket."""
         frames = unpacker()
-        self._report(Report.READY, _sieve())
+        self._report(Report.READY, _sieve(), self._registry.names())
         while data := self._socket.recv(RECEIVE_BYTES):
             frames.feed(data)
             for frame in frames:
@@ -282,7 +283,7 @@ def main(arguments: list[str]) -> None:
     page = Page(page_descriptor)
     os.close(page_descriptor)
     try:
-        registry = load(arguments[4:])
+        registry = usable(load(arguments[4:]))
     except CannotLoad as error:
         sys.exit(f"compute process: {error}")
     gc.freeze()  # what is loaded by now stays: no collection needs to look at it

@@ -39,7 +39,8 @@ class Report(enum.IntEnum):
     """Kinds of frames from a compute process, and what follows the kind in each."""
 
     READY = 1
-    """The sieve that it counts primes with: the process has loaded what it needs."""
+    """The sieve that it counts primes with, names of the kernels that it can run: the process has
+    loaded what it needs."""
     SUMS = 2
     """serial of the first, number of each, processor time of each in us, when the first was begun
     (monotonic clock, ns), wall time of all in ns."""

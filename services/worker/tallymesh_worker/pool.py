@@ -27,6 +27,7 @@ class Pool:
         slots: How many compute at a time.
         replaced: How many processes have been replaced.
         sieve: The sieve that the processes count primes with.
+        kernels: The kernels that the processes can run, by name.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Pool:
         self.slots = slots
         self.replaced = 0
         self.sieve = ""
+        self.kernels: tuple[str, ...] = ()
         self._listener = listener
         self._memory_limit = memory_limit
         self._kernels = kernels
@@ -108,7 +110,7 @@ class Pool:
         """Puts a process to its place as it has loaded what it needs."""
         self._loading.discard(process)
         self._spares.append(process)
-        self.sieve = process.sieve
+        self.sieve, self.kernels = process.sieve, process.kernels
         self._settle()
 
     def gone(self, process: ComputeProcess) -> None:

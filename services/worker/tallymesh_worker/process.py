@@ -125,6 +125,7 @@ class ComputeProcess:
     Attributes:
         listener: Who is told of what it computes.
         sieve: The sieve that it counts primes with; empty until the process is ready.
+        kernels: The kernels that it can run, by name; none until the process is ready.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class ComputeProcess:
         """
         self.listener = listener
         self.sieve = ""
+        self.kernels: tuple[str, ...] = ()
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._batches: deque[_Batch] = deque()
@@ -362,7 +364,7 @@ class ComputeProcess:
 
     def _hear(self, kind: int, *facts: Any) -> None:
         if kind == Report.READY:
-            (self.sieve,) = facts
+            self.sieve, self.kernels = facts
             self._owner.ready(self)
             return
         serial = facts[0]

@@ -17,7 +17,7 @@ from tallymesh_core.domain.errors import (
     ShuttingDown,
     UnknownKernel,
 )
-from tallymesh_kernels import Invalid, Registry
+from tallymesh_kernels import Invalid, Registry, is_settled, settled
 from tallymesh_kernels import UnknownKernel as NotRegistered
 from tallymesh_worker.foreman import Foreman
 from tallymesh_worker.jobs import Job, Jobs
@@ -109,7 +109,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> AsyncIterator[worker_service_pb2.WorkerServiceComputeResponse]:
         if self._stop.is_set():
             raise ShuttingDown(self._worker.name)
-        self._check(request.work)
+        work = self._checked(request.work)
         computation = _Computation()
         process = self._foreman.pool.reserve(computation)
         if process is None:
@@ -117,7 +117,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                 f"all {self._worker.slots} slots of {self._worker.name} are taken",
                 retry_after=RETRY_SECONDS,
             )
-        job = self._jobs.create("", request.work, 1)
+        job = self._jobs.create("", work, 1)
         process.send(job, _SPAN, whole=True)
         told, told_at = 0.0, time.monotonic()
         try:
@@ -170,7 +170,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self._stop.set()
         return worker_service_pb2.DrainResponse(running=len(self._foreman.running()))
 
-    def _check(self, work: work_pb2.Work) -> None:
+    def _checked(self, work: work_pb2.Work) -> work_pb2.Work:
+        """Returns valid work that leaves nothing to the mesh."""
         try:
             kernel, message = self._registry.of(work)
         except NotRegistered as error:
@@ -180,3 +181,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         except Invalid as error:
             field = f"work.{work.WhichOneof('kernel')}.{error.field}"
             raise InvalidField(field, error.value, error.bound) from error
+        if is_settled(work):
+            return work
+        return settled(work, chunk_count=1, slots=dict.fromkeys(self._registry.names(), 1))

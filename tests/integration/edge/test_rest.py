@@ -34,6 +34,8 @@ def test_names_and_defaults_are_those_of_the_protos(edge: Edge) -> None:
         "start": "0",
         "stop": "10000000000",
         "method": "METHOD_UNSPECIFIED",
+        "kind": "KIND_UNSPECIFIED",
+        "method_reason": "",
     }
     assert job["version"] == "0"
 

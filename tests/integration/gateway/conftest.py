@@ -45,6 +45,7 @@ class Worker:
     gateway: Gateway
     name: str = "w1"
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    kernels: tuple[str, ...] = ("simulate", "add")
     held: list[pb.ChunkRange] = field(default_factory=list)
     calls: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -56,9 +57,7 @@ class Worker:
         answer = await self.gateway.dispatch.Synchronize(
             pb.SynchronizeRequest(
                 call_id=str(said.pop("call_id", next(self.calls))),
-                worker=pb.Worker(
-                    name=self.name, uid=self.uid, slots=1, kernels=["simulate", "add"]
-                ),
+                worker=pb.Worker(name=self.name, uid=self.uid, slots=1, kernels=self.kernels),
                 capacity=capacity,
                 wait=Duration(nanos=int(wait * 1e9)) if wait < 1 else Duration(seconds=int(wait)),
                 held=held,

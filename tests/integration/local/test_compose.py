@@ -59,7 +59,9 @@ def test_containers_count_exactly_while_some_are_killed(port: int) -> None:
                 return False
 
         eventually_sync(ready, timeout=60, message="the mesh in containers being ready")
-        job = client.submit(CountPrimes(stop=10**11), abacus="counted")
+        job = client.submit(
+            CountPrimes(stop=10**11, method=CountPrimes.METHOD_SIEVE), abacus="counted"
+        )
         eventually_sync(lambda: job.refresh().progress.chunks_done > 10, message="it counting")
         docker("kill", f"{PROJECT}-worker-1", f"{PROJECT}-gateway-1")
         assert job.result(timeout=120) == 4_118_054_813

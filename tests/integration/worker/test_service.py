@@ -12,13 +12,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tallymesh.v1 import work_pb2
+from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh.v1.worker_service_pb2 import (
     DescribeRequest,
     DrainRequest,
     WorkerServiceComputeRequest,
     WorkerServiceComputeResponse,
 )
+from tallymesh_kernels import builtin, usable
 from tests.harness.polling import eventually
+from tests.harness.tools import missing
 from tests.integration.worker.conftest import RunningWorker, StartWorker, compute_processes
 from tests.integration.worker.mesh import FakeGateway, simulate
 
@@ -50,6 +53,27 @@ async def test_compute_streams_progress_and_the_result(
     assert told[-1].result == work_pb2.Result(simulate=work_pb2.SimulateResult(chunks=1))
     added = await compute(worker, work_pb2.Work(add=work_pb2.Add(numbers=["2", "3"])))
     assert [one.result.add.sum for one in added] == ["", "5"]
+
+
+async def test_compute_chooses_how_to_count(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1)
+    if "nth_prime" not in usable(builtin()).names():
+        missing("libprimecount")
+    *_, last = await compute(worker, work_pb2.Work(count_primes=CountPrimes(stop=10**12)))
+    counted = last.result.count_primes
+    assert (counted.count, counted.method) == (37607912018, CountPrimes.METHOD_COMBINATORIAL)
+    assert "combinatorial: about" in counted.method_reason
+    twins = CountPrimes(stop=100, kind=CountPrimes.KIND_TWINS)
+    *_, last = await compute(worker, work_pb2.Work(count_primes=twins))
+    counted = last.result.count_primes
+    assert (counted.count, counted.method) == (8, CountPrimes.METHOD_SIEVE)
+    *_, last = await compute(worker, work_pb2.Work(nth_prime=work_pb2.NthPrime(n=10**10)))
+    assert last.result.nth_prime.prime == 252097800623
+    twins.method = CountPrimes.METHOD_COMBINATORIAL
+    _, reason, message = await refusal(worker, work_pb2.Work(count_primes=twins))
+    assert (reason, message.split(":")[0]) == ("INVALID_FIELD", "work.count_primes.kind")
 
 
 async def test_a_call_that_ends_stops_its_computation(
@@ -134,7 +158,7 @@ async def test_a_worker_describes_itself(gateway: FakeGateway, start_worker: Sta
     told = await worker.service.Describe(DescribeRequest())
     assert (told.worker.name, told.worker.uid) == ("w1", "told-by-others")
     assert told.worker.slots == 2
-    assert list(told.worker.kernels) == ["count_primes", "add", "simulate"]
+    assert tuple(told.worker.kernels) == usable(builtin()).names()
     assert sorted((one.job, one.first, one.count) for one in told.running) == [
         ("job", 0, 1),
         ("job", 1, 1),

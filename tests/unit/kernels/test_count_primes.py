@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 
 from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh_kernels import Cancelled, Chunk, Invalid
-from tallymesh_kernels.count_primes import MAX_PLANNED_CHUNKS, CountPrimesKernel
+from tallymesh_kernels.count_primes import MAX_PLANNED_CHUNKS, PRIMES, SieveKernel
 from tests.unit.kernels.recording import Recording
 
 TOP = 2**64 - 1
 
 
 @pytest.fixture(scope="module")
-def kernel() -> CountPrimesKernel:
+def kernel() -> SieveKernel:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TALLYMESH_SIEVE", "numpy")
-        kernel = CountPrimesKernel()
+        kernel = SieveKernel(PRIMES)
         assert kernel.run(CountPrimes(stop=10), Chunk(0, 1), Recording()) == 4
         return kernel
 
@@ -39,7 +39,7 @@ def test_chunks_share_out_evenly_and_exactly(size: int, count: int) -> None:
     count=st.integers(1, 60),
 )
 def test_chunks_add_up_to_the_whole(
-    kernel: CountPrimesKernel, start: int, width: int, count: int
+    kernel: SieveKernel, start: int, width: int, count: int
 ) -> None:
     work = CountPrimes(start=start, stop=start + width - 1)
     kernel.validate(work)
@@ -57,7 +57,7 @@ def test_chunks_add_up_to_the_whole(
     ],
 )
 def test_chunks_of_at_most_one_number(
-    kernel: CountPrimesKernel, start: int, stop: int, count: int, parts: list[int]
+    kernel: SieveKernel, start: int, stop: int, count: int, parts: list[int]
 ) -> None:
     work = CountPrimes(start=start, stop=stop)
     kernel.validate(work)
@@ -65,7 +65,7 @@ def test_chunks_of_at_most_one_number(
     assert kernel.plan(work) == 1
 
 
-def test_a_range_that_ends_before_it_starts_is_refused(kernel: CountPrimesKernel) -> None:
+def test_a_range_that_ends_before_it_starts_is_refused(kernel: SieveKernel) -> None:
     with pytest.raises(Invalid) as refusal:
         kernel.validate(CountPrimes(start=10, stop=9))
     assert refusal.value.field == "stop"
@@ -73,7 +73,7 @@ def test_a_range_that_ends_before_it_starts_is_refused(kernel: CountPrimesKernel
     assert refusal.value.bound == f"a number from 10 (start) to {TOP}"
 
 
-def test_an_unknown_method_is_refused(kernel: CountPrimesKernel) -> None:
+def test_an_unknown_method_is_refused(kernel: SieveKernel) -> None:
     kernel.validate(CountPrimes(stop=1, method=CountPrimes.METHOD_SIEVE))
     unknown = CountPrimes.FromString(CountPrimes(stop=1).SerializeToString() + b"\x18\x63")
     with pytest.raises(Invalid) as refusal:
@@ -82,7 +82,7 @@ def test_an_unknown_method_is_refused(kernel: CountPrimesKernel) -> None:
     assert "METHOD_SIEVE" in refusal.value.bound
 
 
-def test_plans(kernel: CountPrimesKernel) -> None:
+def test_plans(kernel: SieveKernel) -> None:
     plans = [kernel.plan(CountPrimes(stop=10**power)) for power in range(20)]
     assert plans == sorted(plans)
     assert plans[7] == 1
@@ -94,13 +94,13 @@ def test_plans(kernel: CountPrimesKernel) -> None:
     assert kernel.plan(CountPrimes(start=10**9, stop=2 * 10**9)) > 1
 
 
-def test_result_and_amount(kernel: CountPrimesKernel) -> None:
+def test_result_and_amount(kernel: SieveKernel) -> None:
     result = kernel.finish(CountPrimes(stop=10), kernel.merge(1, 3))
     assert result.count_primes.count == 4
     assert result.count_primes.method == CountPrimes.METHOD_SIEVE
     assert kernel.amount(result) == "4"
 
 
-def test_a_cancelled_chunk_is_not_begun(kernel: CountPrimesKernel) -> None:
+def test_a_cancelled_chunk_is_not_begun(kernel: SieveKernel) -> None:
     with pytest.raises(Cancelled):
         kernel.run(CountPrimes(stop=TOP), Chunk(0, 1), Recording(cancel_at=1))

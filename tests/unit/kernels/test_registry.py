@@ -5,12 +5,15 @@ import sys
 
 import pytest
 
-from tallymesh.v1.work_pb2 import Add, CountPrimes, Result, Simulate, Work
-from tallymesh_kernels import Invalid, Registry, UnknownKernel, builtin
+from tallymesh.v1.work_pb2 import Add, CountPrimes, NthPrime, Result, Simulate, Work
+from tallymesh_kernels import Invalid, Registry, UnknownKernel, builtin, primecount, usable
+
+COMBINATORIAL = CountPrimes(stop=9, method=CountPrimes.METHOD_COMBINATORIAL)
+TWINS = CountPrimes(stop=9, kind=CountPrimes.KIND_TWINS)
 
 
 def test_every_kernel_of_the_contract_is_built_in() -> None:
-    names = set(builtin().names())
+    names = {name.partition(".")[0] for name in builtin().names()}
     for message in (Work, Result):
         members = message.DESCRIPTOR.oneofs_by_name["kernel"].fields
         assert {member.name for member in members} == {*names, "custom"}
@@ -21,6 +24,9 @@ def test_every_kernel_of_the_contract_is_built_in() -> None:
     [
         (Work(count_primes=CountPrimes(stop=9)), "count_primes", CountPrimes(stop=9)),
         (Work(count_primes=CountPrimes()), "count_primes", CountPrimes()),
+        (Work(count_primes=COMBINATORIAL), "count_primes.combinatorial", COMBINATORIAL),
+        (Work(count_primes=TWINS), "count_primes.tuplets", TWINS),
+        (Work(nth_prime=NthPrime(n=3)), "nth_prime", NthPrime(n=3)),
         (Work(add=Add(numbers=["1"])), "add", Add(numbers=["1"])),
         (Work(simulate=Simulate(seed=1)), "simulate", Simulate(seed=1)),
     ],
@@ -54,6 +60,19 @@ def test_unknown_kernels() -> None:
         Registry(()).of(Work(add=Add()))
 
 
+def test_kernels_that_lack_their_library_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise primecount.PrimecountUnavailable
+
+    monkeypatch.setattr(primecount, "open_primecount", missing)
+    registry = usable(builtin())
+    assert registry.names() == ("count_primes", "add", "simulate", "count_primes.tuplets")
+    with pytest.raises(UnknownKernel, match=r"'count_primes\.combinatorial' is not"):
+        registry.of(Work(count_primes=COMBINATORIAL))
+    with pytest.raises(UnknownKernel, match="'nth_prime' is not"):
+        registry.of(Work(nth_prime=NthPrime(n=1)))
+
+
 def test_a_refusal_says_all() -> None:
     refusal = Invalid("stop", 3, "a number from 9 to 10")
     assert str(refusal) == "stop: '3' is not a number from 9 to 10"
@@ -62,10 +81,12 @@ def test_a_refusal_says_all() -> None:
 def test_the_light_half_loads_nothing_heavy() -> None:
     script = """
 import sys
-from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
-from tallymesh_kernels import builtin
+from tallymesh.v1.work_pb2 import Add, CountPrimes, NthPrime, Simulate, Work
+from tallymesh_kernels import builtin, settled
 for work in (
     Work(count_primes=CountPrimes(stop=10**10)),
+    settled(Work(count_primes=CountPrimes(stop=10**14)), chunk_count=0, slots={}),
+    Work(nth_prime=NthPrime(n=9)),
     Work(add=Add(numbers=["1"])),
     Work(simulate=Simulate(failure_rate=0.5)),
 ):

@@ -8,26 +8,36 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tallymesh_kernels import Cancelled, ChunkError, SieveUnavailable, describe_sieve
+from tallymesh.v1.work_pb2 import CountPrimes
+from tallymesh_kernels import (
+    Cancelled,
+    ChunkError,
+    SieveUnavailable,
+    describe_sieve,
+    shared_library,
+)
 from tallymesh_kernels import numpy_sieve as numpy_module
 from tallymesh_kernels import primesieve as primesieve_module
 from tallymesh_kernels import sieve as sieve_module
 from tallymesh_kernels.numpy_sieve import NumpySieve
-from tallymesh_kernels.primesieve import Primesieve, find_primesieve, wheel_library
+from tallymesh_kernels.primesieve import Primesieve, find_primesieve
 from tallymesh_kernels.pulse import Pulse
+from tallymesh_kernels.shared_library import wheel_library
 from tallymesh_kernels.sieve import Sieve
+from tallymesh_kernels.tuplets import Kind
 from tests.harness.tools import missing
 from tests.unit.kernels.recording import Recording
 
 TOP = 2**64 - 1
+PRIMES = CountPrimes.KIND_PRIMES
 # pi(10^k) for k = 0, 1, ... (OEIS A006880).
 PI_OF_POWERS = (0, 4, 25, 168, 1229, 9592, 78498, 664579, 5761455, 50847534, 455052511)
 # The largest prime below 2^32, and the first after it.
 BELOW_32, ABOVE_32 = 4294967291, 4294967311
 
 
-def count(sieve: Sieve, start: int, stop: int) -> int:
-    return sieve.count(start, stop, Pulse(Recording(), stop - start + 1))
+def count(sieve: Sieve, start: int, stop: int, kind: Kind = PRIMES) -> int:
+    return sieve.count(kind, start, stop, Pulse(Recording(), stop - start + 1))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +50,9 @@ def sieve(request: pytest.FixtureRequest) -> Sieve:
     if request.param == "numpy":
         return NumpySieve()
     if request.param == "wheel":
-        return Primesieve(wheel_library() or missing("the wheel of libprimesieve"), "wheel")
+        return Primesieve(
+            wheel_library("primesieve") or missing("the wheel of libprimesieve"), "wheel"
+        )
     if name := find_library("primesieve"):
         return Primesieve(name, "system")
     pytest.skip("the system has no libprimesieve, and need not have one")
@@ -153,30 +165,30 @@ def test_proof_of_single_numbers() -> None:
 def test_progress_and_cancel_while_counting(sieve: Sieve) -> None:
     stop = 2 * 10**9 if isinstance(sieve, Primesieve) else 2 * 10**8
     context = Recording()
-    sieve.count(0, stop, Pulse(context, stop + 1))
+    sieve.count(PRIMES, 0, stop, Pulse(context, stop + 1))
     assert context.fractions
     assert all(before < after for before, after in pairwise([0.0, *context.fractions, 1.0]))
 
     cancelled = Recording(cancel_at=2)
     with pytest.raises(Cancelled):
-        sieve.count(0, 10**12, Pulse(cancelled, 10**12 + 1))
+        sieve.count(PRIMES, 0, 10**12, Pulse(cancelled, 10**12 + 1))
     assert len(cancelled.fractions) == 0
 
 
 def test_what_is_not_libprimesieve_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(primesieve_module, "find_library", lambda name: "libc.so.6")
-    monkeypatch.setattr(primesieve_module, "wheel_library", lambda: "/nonexistent/libprimesieve.so")
+    monkeypatch.setattr(shared_library, "find_library", lambda name: "libc.so.6")
+    monkeypatch.setattr(shared_library, "wheel_library", lambda name: f"/nonexistent/lib{name}.so")
     assert find_primesieve() is None
 
 
 def test_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(primesieve_module, "WHEEL", "no-such-distribution")
-    assert wheel_library() is None
+    monkeypatch.setattr(shared_library, "WHEEL", "no-such-distribution")
+    assert wheel_library("primesieve") is None
 
 
 def test_a_failure_of_the_library_is_never_a_count(library: Primesieve) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "_count", lambda start, stop: TOP)
+        patch.setitem(library._functions, PRIMES, lambda start, stop: TOP)
         with pytest.raises(ChunkError, match="from 5 to 9"):
             count(library, 5, 9)
 

@@ -166,7 +166,7 @@ class DeadLetterFilter(_message.Message):
     job: _builtins.str
     """Of this job, `jobs/{job}`; empty for any."""
     kernel: _builtins.str
-    """Of this kernel; empty for any."""
+    """Of this kernel, and of those named after it and a dot; empty for any."""
     reason: _errors_pb2.ErrorReason.ValueType
     """With this reason; UNSPECIFIED for any."""
     @_builtins.property

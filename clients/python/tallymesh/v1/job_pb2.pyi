@@ -351,7 +351,10 @@ class Job(_message.Message):
     state_reason: _builtins.str
     """One sentence for a person: why the job does not run, when it does not."""
     kernel: _builtins.str
-    """Name of the kernel: "count_primes", "add", "simulate", or one of one's own."""
+    """Name of the kernel, as workers say it: the member of `work`, such as "count_primes", or one of
+    one's own. A member that not every worker can compute in all its ways has further kernels, named
+    after a dot: "count_primes.combinatorial", "count_primes.tuplets".
+    """
     initiated_by: _builtins.str
     """The gateway that accepted the job."""
     checked_by: _builtins.str

@@ -279,7 +279,9 @@ class ListJobsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first. The filters must be the same."""
     kernel: _builtins.str
-    """Only jobs of this kernel; empty for all."""
+    """Only jobs of this kernel, and of those named after it and a dot: "count_primes" is all counts
+    of primes. Empty for all.
+    """
     queue: _builtins.str
     """Only jobs of this queue; empty for all."""
     view: Global___JobView.ValueType

@@ -22,37 +22,46 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tallymesh/v1/work.proto\x12\x0ctallymesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbd\x01\n\x04Work\x12\x31\n\x0c\x63ount_primes\x18\x01 \x01(\x0b\x32\x19.tallymesh.v1.CountPrimesH\x00\x12 \n\x03\x61\x64\x64\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.AddH\x00\x12*\n\x08simulate\x18\x03 \x01(\x0b\x32\x16.tallymesh.v1.SimulateH\x00\x12*\n\x06\x63ustom\x18\x05 \x01(\x0b\x32\x18.tallymesh.v1.CustomWorkH\x00\x42\x08\n\x06kernel\"\xd3\x01\n\x06Result\x12\x37\n\x0c\x63ount_primes\x18\x01 \x01(\x0b\x32\x1f.tallymesh.v1.CountPrimesResultH\x00\x12&\n\x03\x61\x64\x64\x18\x02 \x01(\x0b\x32\x17.tallymesh.v1.AddResultH\x00\x12\x30\n\x08simulate\x18\x03 \x01(\x0b\x32\x1c.tallymesh.v1.SimulateResultH\x00\x12,\n\x06\x63ustom\x18\x05 \x01(\x0b\x32\x1a.tallymesh.v1.CustomResultH\x00\x42\x08\n\x06kernel\"\x90\x01\n\x0b\x43ountPrimes\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0c\n\x04stop\x18\x02 \x01(\x04\x12\x30\n\x06method\x18\x03 \x01(\x0e\x32 .tallymesh.v1.CountPrimes.Method\"2\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x10\n\x0cMETHOD_SIEVE\x10\x01\"T\n\x11\x43ountPrimesResult\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x30\n\x06method\x18\x02 \x01(\x0e\x32 .tallymesh.v1.CountPrimes.Method\"\x16\n\x03\x41\x64\x64\x12\x0f\n\x07numbers\x18\x01 \x03(\t\"\x18\n\tAddResult\x12\x0b\n\x03sum\x18\x01 \x01(\t\"\x94\x01\n\x08Simulate\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x66\x61ilure_rate\x18\x02 \x01(\x01\x12\x12\n\ncrash_rate\x18\x03 \x01(\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0c\n\x04\x62usy\x18\x05 \x01(\x08\x12\x15\n\rignore_cancel\x18\x06 \x01(\x08\" \n\x0eSimulateResult\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x03\"^\n\nCustomWork\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\'\n\x04json\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x07\n\x05input\"r\n\x0c\x43ustomResult\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12&\n\x04json\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x10\n\x06number\x18\x04 \x01(\x03H\x00\x42\x08\n\x06outputb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tallymesh/v1/work.proto\x12\x0ctallymesh.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xea\x01\n\x04Work\x12\x31\n\x0c\x63ount_primes\x18\x01 \x01(\x0b\x32\x19.tallymesh.v1.CountPrimesH\x00\x12 \n\x03\x61\x64\x64\x18\x02 \x01(\x0b\x32\x11.tallymesh.v1.AddH\x00\x12*\n\x08simulate\x18\x03 \x01(\x0b\x32\x16.tallymesh.v1.SimulateH\x00\x12+\n\tnth_prime\x18\x04 \x01(\x0b\x32\x16.tallymesh.v1.NthPrimeH\x00\x12*\n\x06\x63ustom\x18\x05 \x01(\x0b\x32\x18.tallymesh.v1.CustomWorkH\x00\x42\x08\n\x06kernel\"\x86\x02\n\x06Result\x12\x37\n\x0c\x63ount_primes\x18\x01 \x01(\x0b\x32\x1f.tallymesh.v1.CountPrimesResultH\x00\x12&\n\x03\x61\x64\x64\x18\x02 \x01(\x0b\x32\x17.tallymesh.v1.AddResultH\x00\x12\x30\n\x08simulate\x18\x03 \x01(\x0b\x32\x1c.tallymesh.v1.SimulateResultH\x00\x12\x31\n\tnth_prime\x18\x04 \x01(\x0b\x32\x1c.tallymesh.v1.NthPrimeResultH\x00\x12,\n\x06\x63ustom\x18\x05 \x01(\x0b\x32\x1a.tallymesh.v1.CustomResultH\x00\x42\x08\n\x06kernel\"\x89\x03\n\x0b\x43ountPrimes\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0c\n\x04stop\x18\x02 \x01(\x04\x12\x30\n\x06method\x18\x03 \x01(\x0e\x32 .tallymesh.v1.CountPrimes.Method\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x1e.tallymesh.v1.CountPrimes.Kind\x12\x1b\n\rmethod_reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"\x91\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_PRIMES\x10\x01\x12\x0e\n\nKIND_TWINS\x10\x02\x12\x11\n\rKIND_TRIPLETS\x10\x03\x12\x14\n\x10KIND_QUADRUPLETS\x10\x04\x12\x14\n\x10KIND_QUINTUPLETS\x10\x05\x12\x13\n\x0fKIND_SEXTUPLETS\x10\x06\"L\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x10\n\x0cMETHOD_SIEVE\x10\x01\x12\x18\n\x14METHOD_COMBINATORIAL\x10\x02\"\x99\x01\n\x11\x43ountPrimesResult\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x30\n\x06method\x18\x02 \x01(\x0e\x32 .tallymesh.v1.CountPrimes.Method\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.tallymesh.v1.CountPrimes.Kind\x12\x15\n\rmethod_reason\x18\x04 \x01(\t\"\x16\n\x03\x41\x64\x64\x12\x0f\n\x07numbers\x18\x01 \x03(\t\"\x18\n\tAddResult\x12\x0b\n\x03sum\x18\x01 \x01(\t\"\x94\x01\n\x08Simulate\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x66\x61ilure_rate\x18\x02 \x01(\x01\x12\x12\n\ncrash_rate\x18\x03 \x01(\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0c\n\x04\x62usy\x18\x05 \x01(\x08\x12\x15\n\rignore_cancel\x18\x06 \x01(\x08\" \n\x0eSimulateResult\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x03\"\x15\n\x08NthPrime\x12\t\n\x01n\x18\x01 \x01(\x04\"\x1f\n\x0eNthPrimeResult\x12\r\n\x05prime\x18\x01 \x01(\x04\"^\n\nCustomWork\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\'\n\x04json\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x07\n\x05input\"r\n\x0c\x43ustomResult\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12&\n\x04json\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x10\n\x06number\x18\x04 \x01(\x03H\x00\x42\x08\n\x06outputb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tallymesh.v1.work_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORK']._serialized_start=104
-  _globals['_WORK']._serialized_end=293
-  _globals['_RESULT']._serialized_start=296
-  _globals['_RESULT']._serialized_end=507
-  _globals['_COUNTPRIMES']._serialized_start=510
-  _globals['_COUNTPRIMES']._serialized_end=654
-  _globals['_COUNTPRIMES_METHOD']._serialized_start=604
-  _globals['_COUNTPRIMES_METHOD']._serialized_end=654
-  _globals['_COUNTPRIMESRESULT']._serialized_start=656
-  _globals['_COUNTPRIMESRESULT']._serialized_end=740
-  _globals['_ADD']._serialized_start=742
-  _globals['_ADD']._serialized_end=764
-  _globals['_ADDRESULT']._serialized_start=766
-  _globals['_ADDRESULT']._serialized_end=790
-  _globals['_SIMULATE']._serialized_start=793
-  _globals['_SIMULATE']._serialized_end=941
-  _globals['_SIMULATERESULT']._serialized_start=943
-  _globals['_SIMULATERESULT']._serialized_end=975
-  _globals['_CUSTOMWORK']._serialized_start=977
-  _globals['_CUSTOMWORK']._serialized_end=1071
-  _globals['_CUSTOMRESULT']._serialized_start=1073
-  _globals['_CUSTOMRESULT']._serialized_end=1187
+  _globals['_COUNTPRIMES'].fields_by_name['method_reason']._loaded_options = None
+  _globals['_COUNTPRIMES'].fields_by_name['method_reason']._serialized_options = b'\342A\001\003'
+  _globals['_WORK']._serialized_start=137
+  _globals['_WORK']._serialized_end=371
+  _globals['_RESULT']._serialized_start=374
+  _globals['_RESULT']._serialized_end=636
+  _globals['_COUNTPRIMES']._serialized_start=639
+  _globals['_COUNTPRIMES']._serialized_end=1032
+  _globals['_COUNTPRIMES_KIND']._serialized_start=809
+  _globals['_COUNTPRIMES_KIND']._serialized_end=954
+  _globals['_COUNTPRIMES_METHOD']._serialized_start=956
+  _globals['_COUNTPRIMES_METHOD']._serialized_end=1032
+  _globals['_COUNTPRIMESRESULT']._serialized_start=1035
+  _globals['_COUNTPRIMESRESULT']._serialized_end=1188
+  _globals['_ADD']._serialized_start=1190
+  _globals['_ADD']._serialized_end=1212
+  _globals['_ADDRESULT']._serialized_start=1214
+  _globals['_ADDRESULT']._serialized_end=1238
+  _globals['_SIMULATE']._serialized_start=1241
+  _globals['_SIMULATE']._serialized_end=1389
+  _globals['_SIMULATERESULT']._serialized_start=1391
+  _globals['_SIMULATERESULT']._serialized_end=1423
+  _globals['_NTHPRIME']._serialized_start=1425
+  _globals['_NTHPRIME']._serialized_end=1446
+  _globals['_NTHPRIMERESULT']._serialized_start=1448
+  _globals['_NTHPRIMERESULT']._serialized_end=1479
+  _globals['_CUSTOMWORK']._serialized_start=1481
+  _globals['_CUSTOMWORK']._serialized_end=1575
+  _globals['_CUSTOMRESULT']._serialized_start=1577
+  _globals['_CUSTOMRESULT']._serialized_end=1691
 # @@protoc_insertion_point(module_scope)

@@ -291,7 +291,7 @@ class DeadLetterFilter:
         chunks: Of these chunks, each a job's id and an index.
         group: Of this kind of error.
         job_id: Of this job.
-        kernel: Of this kernel.
+        kernel: Of this kernel, in the sense of is_of_kernel().
         reason: With this reason.
         from_ms: Given up at or after this time.
         until_ms: Given up before this time.
@@ -304,3 +304,8 @@ class DeadLetterFilter:
     reason: str = ""
     from_ms: int | None = None
     until_ms: int | None = None
+
+
+def is_of_kernel(name: str, wanted: str) -> bool:
+    """Tells whether a kernel is the wanted one, or one of those named after it and a dot."""
+    return name == wanted or name.startswith(f"{wanted}.")

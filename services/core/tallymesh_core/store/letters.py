@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tallymesh_core.domain.errors import JobNotReplayable, NotFound
 from tallymesh_core.domain.ids import shard_of_job
-from tallymesh_core.domain.jobs import DeadLetter, DeadLetterFilter, DeadLetterGroup
+from tallymesh_core.domain.jobs import DeadLetter, DeadLetterFilter, DeadLetterGroup, is_of_kernel
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import Died, JobStore
@@ -317,7 +317,7 @@ class LetterStore:
 def _is_of(group: str, kernel: str, reason: str, wanted: DeadLetterFilter) -> bool:
     return (
         wanted.group in ("", group)
-        and wanted.kernel in ("", kernel)
+        and (not wanted.kernel or is_of_kernel(kernel, wanted.kernel))
         and wanted.reason in ("", reason)
     )
 

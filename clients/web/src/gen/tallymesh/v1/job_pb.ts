@@ -157,7 +157,9 @@ export type Job = Message<"tallymesh.v1.Job"> & {
   result?: Result | undefined;
 
   /**
-   * Name of the kernel: "count_primes", "add", "simulate", or one of one's own.
+   * Name of the kernel, as workers say it: the member of `work`, such as "count_primes", or one of
+   * one's own. A member that not every worker can compute in all its ways has further kernels, named
+   * after a dot: "count_primes.combinatorial", "count_primes.tuplets".
    *
    * @generated from field: string kernel = 25;
    */

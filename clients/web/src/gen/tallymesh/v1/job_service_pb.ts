@@ -253,7 +253,8 @@ export type ListJobsRequest = Message<"tallymesh.v1.ListJobsRequest"> & {
   states: Job_State[];
 
   /**
-   * Only jobs of this kernel; empty for all.
+   * Only jobs of this kernel, and of those named after it and a dot: "count_primes" is all counts
+   * of primes. Empty for all.
    *
    * @generated from field: string kernel = 4;
    */
