@@ -68,6 +68,13 @@ def test_a_count_is_watched_live_to_its_end(page: Page) -> None:
         assert len(values) > 4
 
 
+def test_twins_are_counted_and_the_method_told(page: Page) -> None:
+    page.get_by_test_id("kind").select_option("twins")
+    count(page, "100")
+    expect(page.get_by_test_id("result")).to_contain_text("There are 8 twins from 0 to 100.")
+    expect(page.get_by_test_id("job")).to_contain_text("sieve (tuplets are counted by sieve only)")
+
+
 def test_a_long_count_is_cancelled(page: Page, mesh: LocalMesh) -> None:
     count(page, "10^15", "4000")
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "RUNNING")

@@ -67,6 +67,11 @@ class Bad:
         return f"{self.method}: {self.title}"
 
 
+def _combinatorial(**fields: object) -> dict[str, Any]:
+    primes = {"stop": 100, "method": "METHOD_COMBINATORIAL", **fields}
+    return {"work": {"count_primes": primes}}
+
+
 def _primes(start: object = 0, stop: object = 100) -> dict[str, Any]:
     return {"work": {"count_primes": {"start": start, "stop": stop}}}
 
@@ -108,6 +113,41 @@ _BAD_JOBS = {
         str(2**64 - 2),
         _MOST,
         ("primes", str(2**64 - 2), "--from", _MOST),
+    ),
+    "a kind that formulas do not count": BadJob(
+        _combinatorial(kind="KIND_TWINS"),
+        "job.work.count_primes.kind",
+        "KIND_TWINS",
+        "KIND_PRIMES",
+        ("primes", "100", "--kind", "twins", "--method", "combinatorial"),
+    ),
+    "more than formulas count": BadJob(
+        _combinatorial(stop=str(2**63)),
+        "job.work.count_primes.stop",
+        str(2**63),
+        str(2**63 - 1),
+        ("primes", "2**63", "--method", "combinatorial"),
+    ),
+    "formulas in chunks": BadJob(
+        {**_combinatorial(), "chunk_count": 2},
+        "job.chunk_count",
+        "2",
+        "1, all that count_primes.combinatorial takes",
+        (*_PRIMES, "--method", "combinatorial", "--chunks", "2"),
+    ),
+    "no prime before the first": BadJob(
+        {"work": {"nth_prime": {"n": 0}}},
+        "job.work.nth_prime.n",
+        "0",
+        "216289611853439384",
+        ("nth-prime", "0"),
+    ),
+    "a prime too far": BadJob(
+        {"work": {"nth_prime": {"n": "216289611853439385"}}},
+        "job.work.nth_prime.n",
+        "216289611853439385",
+        "216289611853439384",
+        ("nth-prime", "216289611853439385"),
     ),
     "no chunks": BadJob(
         {"work": _TO_100, "chunk_count": 0},

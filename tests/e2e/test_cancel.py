@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tallymesh import Client, Job, Simulate
+from tallymesh import Client, CountPrimes, Job, Simulate
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import run, running
 from tests.harness.local_mesh import LocalMesh, alive, computing
@@ -31,6 +31,20 @@ def test_cancel_stops_work_that_does_not_listen(
     assert job.job.progress.chunks_running == 0
     # The processes that had to be killed were replaced.
     assert client.count_primes(10**6, chunks=8, timeout=30) == PRIMES_UP_TO[10**6]
+
+
+def test_cancel_stops_formulas(mesh: LocalMesh, client: Client) -> None:
+    # Some ten minutes in one call of a library, which only a signal ends.
+    job = client.submit(CountPrimes(stop=2**63 - 1, method=CountPrimes.METHOD_COMBINATORIAL))
+    eventually_sync(lambda: len(computing(mesh)) == 1, message="a process being busy")
+    busy = computing(mesh)
+
+    cancellation = job.cancel().cancellation
+
+    assert not any(map(alive, busy))
+    took = cancellation.stop_time.ToDatetime() - cancellation.request_time.ToDatetime()
+    assert timedelta(0) < took < timedelta(seconds=2)
+    assert client.count_primes(10**12, method="combinatorial", timeout=30) == 37_607_912_018
 
 
 def test_cancel_goes_on_past_a_job_that_has_ended(client: Client, cli: CommandLine) -> None:

@@ -104,6 +104,37 @@ def test_curl_runs_a_job_in_one_call(mesh: LocalMesh) -> None:
         assert_live(watched(ran.stdout), 10**10)
 
 
+def test_formulas_count_what_no_sieve_could(cli: CommandLine, client: Client) -> None:
+    ended = run(cli.command("primes", "1e14"))
+    assert (ended.returncode, ended.stdout) == (0, "3204941750802\n"), ended.stderr
+    assert "3,204,941,750,802 primes from 0 to 100,000,000,000,000 in" in ended.stderr
+    assert "method combinatorial (estimates: combinatorial 230 ms, sieve " in ended.stderr
+    assert client.count_primes(10**14, 10**14 - 10**6, method="combinatorial") == (
+        client.count_primes(10**14, 10**14 - 10**6, method="sieve")
+    )
+
+
+def test_twins_are_counted_in_many_chunks(cli: CommandLine) -> None:
+    ended = run(cli.command("primes", "--kind", "twins", "1e10", "-o", "json"))
+    assert ended.returncode == 0, ended.stderr
+    job = json.loads(ended.stdout)
+    assert job["result"]["count_primes"] == {
+        "count": "27412679",
+        "kind": "KIND_TWINS",
+        "method": "METHOD_SIEVE",
+        "method_reason": "tuplets are counted by sieve only",
+    }
+    assert int(job["chunk_count"]) > 10
+    assert job["kernel"] == "count_primes.tuplets"
+    assert "27,412,679 twins from 0 to 10,000,000,000 in" in ended.stderr
+
+
+def test_the_nth_prime(cli: CommandLine, client: Client) -> None:
+    assert cli.output("nth-prime", "1e10") == "252097800623\n"
+    assert cli.output("compute", "nth-prime", "25") == "97\n"
+    assert client.nth_prime(1) == 2
+
+
 def test_the_python_client_counts_and_sees_it_run(client: Client) -> None:
     job = client.submit(CountPrimes(stop=10**10, method=CountPrimes.METHOD_SIEVE))
     assert_live([(time.time(), event) for event in job.events(timeout=60)], 10**10)

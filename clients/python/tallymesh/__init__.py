@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
     from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
     from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
-    from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, Simulate, Work
+    from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, NthPrime, Simulate, Work
     from tallymesh.watching import Limits
     from tallymesh.works import custom
 
@@ -81,6 +81,7 @@ __all__ = [
     "NoFreeSlot",
     "NoWorker",
     "NotFound",
+    "NthPrime",
     "RequestIdForgotten",
     "RequestIdReused",
     "Simulate",
@@ -103,7 +104,7 @@ _HOMES = {
     "v1.abacus_service_pb2": ("LedgerEntry", "Sum"),
     "v1.dead_letter_service_pb2": ("DeadLetter", "DeadLetterGroup"),
     "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
-    "v1.work_pb2": ("Add", "CountPrimes", "CustomWork", "Simulate", "Work"),
+    "v1.work_pb2": ("Add", "CountPrimes", "CustomWork", "NthPrime", "Simulate", "Work"),
     "works": ("custom",),
 }
 

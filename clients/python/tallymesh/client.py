@@ -42,14 +42,16 @@ from tallymesh.v1.mesh_service_pb2 import (
     WhoAmIResponse,
 )
 from tallymesh.v1.mesh_service_pb2_grpc import MeshServiceStub
-from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, Simulate, Work
+from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, NthPrime, Simulate, Work
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
 from tallymesh.works import (
     AnyWork,
     JobOptions,
+    Kind,
     Method,
     make_count_primes,
     make_job,
+    make_nth_prime,
     parse_state,
     resource_name,
     result_value,
@@ -119,6 +121,7 @@ class Client:
         stop: int,
         start: int = 0,
         *,
+        kind: Kind = "primes",
         method: Method = "auto",
         timeout: float | None = None,
         **options: Unpack[JobOptions],
@@ -128,7 +131,9 @@ class Client:
         Args:
             stop: Last number of the range, to 2^64 - 1.
             start: First number of the range.
-            method: How to count; "auto" lets the mesh choose.
+            kind: What to count in place of primes: tuplets that lie wholly in the range.
+            method: How to count; "auto" lets the mesh choose. "combinatorial" takes one worker a
+                second to 10^15, and up to 2^63 - 1; it counts primes only.
             timeout: Seconds to wait; None for as long as it takes.
             **options: As of JobOptions.
 
@@ -138,7 +143,24 @@ class Client:
             JobCancelled: Somebody cancelled it.
             WaitTimeout: It has not ended in time; it goes on.
         """
-        return self.run(make_count_primes(start, stop, method), timeout=timeout, **options)
+        work = make_count_primes(start, stop, kind=kind, method=method)
+        return self.run(work, timeout=timeout, **options)
+
+    def nth_prime(
+        self, n: int, *, timeout: float | None = None, **options: Unpack[JobOptions]
+    ) -> int:
+        """Finds the n-th prime, of which the first is 2, and waits for the answer.
+
+        Args:
+            n: Which: 1 to 216,289,611,853,439,384.
+            timeout: Seconds to wait; None for as long as it takes.
+            **options: As of JobOptions.
+
+        Raises:
+            InvalidField: There is no such prime within 63 bits.
+            JobFailed, JobCancelled, WaitTimeout: As of count_primes().
+        """
+        return self.run(make_nth_prime(n), timeout=timeout, **options)
 
     def add(
         self,
@@ -171,7 +193,7 @@ class Client:
         """Submits a job and returns at once with a handle on it.
 
         Args:
-            work: What to compute: a CountPrimes, Add, Simulate, custom() or Work.
+            work: What to compute: a CountPrimes, NthPrime, Add, Simulate, custom() or Work.
             request_id: Makes it safe to submit again what may have been submitted already: the
                 same request under one id is one job. Default a new one.
             **options: As of JobOptions.
@@ -189,7 +211,7 @@ class Client:
     @overload
     def run(
         self,
-        work: CountPrimes | Simulate,
+        work: CountPrimes | NthPrime | Simulate,
         *,
         request_id: str | None = None,
         timeout: float | None = None,

@@ -96,10 +96,10 @@ class JobHandle:
             timeout: Seconds to wait; None for as long as it takes.
 
         Returns:
-            The count of CountPrimes, the sum of Add as a Decimal, the number of chunks of Simulate;
-            of a kernel of one's own what it made, as JSON has it, or the bytes of its message.
-            Where the job tolerates failures, it is without the `job.progress.chunks_failed` chunks
-            that were given up.
+            The count of CountPrimes, the prime of NthPrime, the sum of Add as a Decimal, the number
+            of chunks of Simulate; of a kernel of one's own what it made, as JSON has it, or the
+            bytes of its message. Where the job tolerates failures, it is without the
+            `job.progress.chunks_failed` chunks that were given up.
 
         Raises:
             JobFailed: The job failed; ChunkTimedOut or JobTimedOut where a time was exceeded.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -22,16 +22,28 @@ from tallymesh.errors import (
 from tallymesh.json_values import NotJson, from_value, to_struct
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
-from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomResult, CustomWork, Result, Simulate, Work
+from tallymesh.v1.work_pb2 import (
+    Add,
+    CountPrimes,
+    CustomResult,
+    CustomWork,
+    NthPrime,
+    Result,
+    Simulate,
+    Work,
+)
 
 #: Anything that a job can be made of.
-AnyWork = Work | CountPrimes | Add | Simulate | CustomWork
+AnyWork = Work | CountPrimes | NthPrime | Add | Simulate | CustomWork
+#: What to count: primes, or tuplets of two to six primes that stand as close together as they can.
+Kind = Literal["primes", "twins", "triplets", "quadruplets", "quintuplets", "sextuplets"]
 #: How to count primes.
-Method = Literal["auto", "sieve"]
+Method = Literal["auto", "sieve", "combinatorial"]
 
 FINAL_STATES = (Job.STATE_SUCCEEDED, Job.STATE_FAILED, Job.STATE_CANCELLED)
 
 _MAX_UINT64 = 2**64 - 1
+_PRIMES_TO_2_63 = 216_289_611_853_439_384
 _FAILURES = {"CHUNK_TIMED_OUT": ChunkTimedOut, "JOB_TIMED_OUT": JobTimedOut}
 
 
@@ -121,20 +133,43 @@ def demand_known(given: Iterable[str], kind: type, thing: str) -> None:
             raise TypeError(f"no {thing} {name!r}; {hint}")
 
 
-def make_count_primes(start: int, stop: int, method: Method = "auto") -> CountPrimes:
-    """Returns the work that counts the primes p with start <= p <= stop.
+def make_count_primes(
+    start: int, stop: int, *, kind: Kind = "primes", method: Method = "auto"
+) -> CountPrimes:
+    """Returns the work that counts the primes, or tuplets of them, from start to stop.
 
     Raises:
-        InvalidField: A bound is outside of 0 to 2^64 - 1, or the method is unknown.
+        InvalidField: A bound is outside of 0 to 2^64 - 1, or the kind or the method is unknown.
         TypeError: A bound is no int.
     """
-    if method not in ("auto", "sieve"):
-        raise InvalidField.of("job.work.count_primes.method", method, '"auto" or "sieve"')
+    if kind not in get_args(Kind):
+        raise InvalidField.of("job.work.count_primes.kind", kind, f"one of {_listed(Kind)}")
+    if method not in get_args(Method):
+        raise InvalidField.of("job.work.count_primes.method", method, f"one of {_listed(Method)}")
     return CountPrimes(
         start=_fitting("job.work.count_primes.start", start, 0, _MAX_UINT64),
         stop=_fitting("job.work.count_primes.stop", stop, 0, _MAX_UINT64),
-        method=CountPrimes.METHOD_SIEVE if method == "sieve" else CountPrimes.METHOD_UNSPECIFIED,
+        kind=CountPrimes.KIND_UNSPECIFIED
+        if kind == "primes"
+        else CountPrimes.Kind.Value(f"KIND_{kind.upper()}"),
+        method=CountPrimes.METHOD_UNSPECIFIED
+        if method == "auto"
+        else CountPrimes.Method.Value(f"METHOD_{method.upper()}"),
     )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f'"{name}"' for name in get_args(names))
+
+
+def make_nth_prime(n: int) -> NthPrime:
+    """Returns the work that finds the n-th prime.
+
+    Raises:
+        InvalidField: n is less than 1, or the prime more than 2^63.
+        TypeError: It is no int.
+    """
+    return NthPrime(n=_fitting("job.work.nth_prime.n", n, 1, _PRIMES_TO_2_63))
 
 
 def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None) -> CustomWork:
@@ -218,6 +253,8 @@ def result_value(result: Result) -> Any:
     match result.WhichOneof("kernel"):
         case "count_primes":
             return result.count_primes.count
+        case "nth_prime":
+            return result.nth_prime.prime
         case "add":
             return Decimal(result.add.sum)
         case "simulate":
@@ -249,6 +286,8 @@ def wrap(work: AnyWork) -> Work:
             return work
         case CountPrimes():
             return Work(count_primes=work)
+        case NthPrime():
+            return Work(nth_prime=work)
         case Add():
             return Work(add=work)
         case Simulate():
@@ -259,7 +298,8 @@ def wrap(work: AnyWork) -> Work:
             raise TypeError(f"{work.DESCRIPTOR.full_name} is no work")
         case _:
             raise TypeError(
-                f"{work!r} is no work: give a CountPrimes, Add, Simulate, custom() or Work"
+                f"{work!r} is no work: give a CountPrimes, NthPrime, Add, Simulate, custom() or"
+                " Work"
             )
 
 

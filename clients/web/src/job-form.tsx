@@ -1,14 +1,17 @@
 import { useRef, useState } from "preact/hooks";
 import type { Job } from "./gen/tallymesh/v1/job_pb";
+import { CountPrimes_Kind } from "./gen/tallymesh/v1/work_pb";
 import { abacusName } from "./abacus";
+import { kindName } from "./job";
 import { CALL, jobs, RequestIds } from "./mesh";
 import { CHUNKS_MAX, compact, grouped, parseInteger, readInteger, UINT64_MAX } from "./numbers";
 import { Problem, problemOf } from "./problem";
 import { ProblemNote } from "./problem-note";
 
-type FieldName = "from" | "to" | "chunks" | "abacus";
+type FieldName = "kind" | "from" | "to" | "chunks" | "abacus";
 
 const LABELS: Readonly<Record<FieldName, string>> = {
+  kind: "Count",
   from: "From",
   to: "To",
   chunks: "Chunks",
@@ -17,6 +20,7 @@ const LABELS: Readonly<Record<FieldName, string>> = {
 
 /** The form's field for the last part of a field's path in the request. */
 const FIELD_OF_PATH: Readonly<Record<string, FieldName>> = {
+  kind: "kind",
   from: "from",
   start: "from",
   to: "to",
@@ -26,11 +30,26 @@ const FIELD_OF_PATH: Readonly<Record<string, FieldName>> = {
   abacus: "abacus",
 };
 
+const KINDS = [
+  CountPrimes_Kind.PRIMES,
+  CountPrimes_Kind.TWINS,
+  CountPrimes_Kind.TRIPLETS,
+  CountPrimes_Kind.QUADRUPLETS,
+  CountPrimes_Kind.QUINTUPLETS,
+  CountPrimes_Kind.SEXTUPLETS,
+] as const;
+
 const EXAMPLES = [10n ** 9n, 10n ** 10n, 10n ** 11n] as const;
 
-/** The form that submits a count of primes. */
+/** The form that submits a count of primes or of their tuplets. */
 export function JobForm({ onCreated }: { onCreated: (job: Job) => void }) {
-  const [values, setValues] = useState({ from: "0", to: "1e10", chunks: "", abacus: "" });
+  const [values, setValues] = useState({
+    kind: kindName(CountPrimes_Kind.PRIMES),
+    from: "0",
+    to: "1e10",
+    chunks: "",
+    abacus: "",
+  });
   const [problem, setProblem] = useState<Problem>();
   const [busy, setBusy] = useState(false);
   const requestIds = useRef(new RequestIds()).current;
@@ -83,6 +102,19 @@ export function JobForm({ onCreated }: { onCreated: (job: Job) => void }) {
     <form class="card job-form" onSubmit={submit} aria-labelledby="job-form-title" noValidate>
       <h2 id="job-form-title">Count primes</h2>
       <div class="fields">
+        <div class="field">
+          <label for="kind">{LABELS.kind}</label>
+          <select
+            id="kind"
+            data-testid="kind"
+            value={values.kind}
+            onChange={(event) => set("kind", event.currentTarget.value)}
+          >
+            {KINDS.map(kindName).map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </div>
         {field("from", "from", "0")}
         {field("to", "to", "10^10")}
         {field("chunks", "chunks", "auto")}
@@ -119,7 +151,7 @@ export function JobForm({ onCreated }: { onCreated: (job: Job) => void }) {
   );
 }
 
-function readJob({ from, to, chunks, abacus }: Readonly<Record<FieldName, string>>) {
+function readJob({ kind, from, to, chunks, abacus }: Readonly<Record<FieldName, string>>) {
   const start = from.trim() ? readInteger("from", from, 0n, UINT64_MAX) : 0n;
   const stop = readInteger("to", to, 0n, UINT64_MAX);
   if (stop < start) {
@@ -130,10 +162,14 @@ function readJob({ from, to, chunks, abacus }: Readonly<Record<FieldName, string
     });
   }
   return {
-    work: { kernel: { case: "countPrimes" as const, value: { start, stop } } },
+    work: { kernel: { case: "countPrimes" as const, value: { kind: readKind(kind), start, stop } } },
     chunkCount: chunks.trim() ? readInteger("chunks", chunks, 1n, CHUNKS_MAX) : undefined,
     abacus: abacus.trim() ? `abaci/${abacusName("abacus", abacus)}` : "",
   };
+}
+
+function readKind(name: string): CountPrimes_Kind {
+  return KINDS.find((kind) => kindName(kind) === name) ?? CountPrimes_Kind.PRIMES;
 }
 
 /** Writes out a number that was given in a short form. */

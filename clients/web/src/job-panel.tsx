@@ -9,6 +9,7 @@ import {
   failureReason,
   hasEnded,
   plural,
+  methodWords,
   resultWords,
   runningMs,
   stateName,
@@ -353,6 +354,8 @@ function Facts({ job, now, onShowAbacus }: FactsProps) {
   const abacus = job.abacus.replace(/^abaci\//, "");
   const posting = job.abacusPosting;
   const rows: [string, string][] = [];
+  const method = methodWords(job);
+  if (method) rows.push(["Method", method]);
   if (job.createTime) rows.push(["Created", clock(instant(job.createTime), now)]);
   if (waited !== undefined) rows.push(["Waited", span(waited)]);
   if (job.endTime) rows.push(["Ended", clock(instant(job.endTime), now)]);

@@ -2,6 +2,7 @@
 
 import { toJsonString } from "@bufbuild/protobuf";
 import { ValueSchema, type Timestamp } from "@bufbuild/protobuf/wkt";
+import { CountPrimes_Kind, CountPrimes_Method } from "./gen/tallymesh/v1/work_pb";
 import { ErrorReason } from "./gen/tallymesh/v1/errors_pb";
 import { Job_State, type Job, type JobEvent } from "./gen/tallymesh/v1/job_pb";
 import { compact, grouped } from "./numbers";
@@ -64,10 +65,15 @@ export function workWords(job: Job, short = false): string {
   const kernel = job.work?.kernel;
   const write = short ? compact : grouped;
   switch (kernel?.case) {
-    case "countPrimes":
+    case "countPrimes": {
+      const { kind, start, stop } = kernel.value;
+      const what = capitalized(kindName(kind));
       return short
-        ? `Primes ${write(kernel.value.start)} – ${write(kernel.value.stop)}`
-        : `Primes from ${write(kernel.value.start)} to ${write(kernel.value.stop)}`;
+        ? `${what} ${write(start)} – ${write(stop)}`
+        : `${what} from ${write(start)} to ${write(stop)}`;
+    }
+    case "nthPrime":
+      return `Prime number ${write(kernel.value.n)}`;
     case "add":
       return `Sum of ${plural(kernel.value.numbers.length, "number")}`;
     case "simulate": {
@@ -83,9 +89,12 @@ export function workWords(job: Job, short = false): string {
 
 /** What a job's total counts, as in "455,052,511 primes". */
 export function totalWords(job: Job): string {
-  switch (job.work?.kernel.case) {
+  const kernel = job.work?.kernel;
+  switch (kernel?.case) {
     case "countPrimes":
-      return "primes";
+      return kindName(kernel.value.kind);
+    case "nthPrime":
+      return "prime";
     case "add":
       return "sum";
     case "custom":
@@ -101,6 +110,8 @@ export function total(job: Job): string {
   switch (kernel?.case) {
     case "countPrimes":
       return kernel.value.count.toString();
+    case "nthPrime":
+      return kernel.value.prime.toString();
     case "add":
       return kernel.value.sum;
     case "simulate":
@@ -118,10 +129,13 @@ export function resultWords(job: Job): string {
   const value = grouped(total(job));
   switch (kernel?.case) {
     case "countPrimes": {
-      const primes = total(job) === "1" ? "is 1 prime" : `are ${value} primes`;
-      const { start, stop } = kernel.value;
-      return `There ${primes} from ${grouped(start)} to ${grouped(stop)}.`;
+      const { kind, start, stop } = kernel.value;
+      const kinds = kindName(kind);
+      const found = total(job) === "1" ? `is 1 ${kinds.slice(0, -1)}` : `are ${value} ${kinds}`;
+      return `There ${found} from ${grouped(start)} to ${grouped(stop)}.`;
     }
+    case "nthPrime":
+      return `Prime number ${grouped(kernel.value.n)} is ${value}.`;
     case "add":
       return `The sum is ${value}.`;
     case "custom":
@@ -129,6 +143,19 @@ export function resultWords(job: Job): string {
     default:
       return `${value} chunks were counted.`;
   }
+}
+
+/** Says how a job counts primes, and why so; empty for other jobs. */
+export function methodWords(job: Job): string {
+  const kernel = job.work?.kernel;
+  if (kernel?.case !== "countPrimes" || !kernel.value.method) return "";
+  const method = CountPrimes_Method[kernel.value.method].toLowerCase();
+  return `${method} (${kernel.value.methodReason || "asked for"})`;
+}
+
+/** Names what is counted, in the plural: primes, twins and so on. */
+export function kindName(kind: CountPrimes_Kind): string {
+  return CountPrimes_Kind[kind || CountPrimes_Kind.PRIMES].toLowerCase();
 }
 
 /** What a kernel of one's own made: a number, JSON, or how long its message is. */
@@ -155,6 +182,10 @@ export function runningMs(job: Job, now: number): number | undefined {
 /** Milliseconds that a job has waited, or had to wait, for its first lease. */
 export function waitingMs(job: Job, now: number): number | undefined {
   return between(job.createTime, job.startTime ?? job.endTime, now);
+}
+
+function capitalized(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
 }
 
 /** Writes a count with its noun. */

@@ -8,7 +8,8 @@ import {
   JobSchema,
   type JobEvent,
 } from "../src/gen/tallymesh/v1/job_pb";
-import { afterEvent, hasEnded, resultWords, total, workWords } from "../src/job";
+import { CountPrimes_Kind, CountPrimes_Method } from "../src/gen/tallymesh/v1/work_pb";
+import { afterEvent, hasEnded, methodWords, resultWords, total, workWords } from "../src/job";
 
 const running = create(JobSchema, {
   name: "jobs/abcd",
@@ -65,6 +66,36 @@ test("an ended job speaks in exact words", () => {
   assert(job && hasEnded(job));
   assert.equal(resultWords(job), "There are 455,052,511 primes from 0 to 10,000,000,000.");
   assert.equal(workWords(job, true), "Primes 0 – 10¹⁰");
+});
+
+test("tuplets, the method and the n-th prime are told", () => {
+  const counted = (count: bigint) =>
+    create(JobSchema, {
+      work: {
+        kernel: {
+          case: "countPrimes",
+          value: {
+            stop: 100n,
+            kind: CountPrimes_Kind.TWINS,
+            method: CountPrimes_Method.SIEVE,
+            methodReason: "tuplets are counted by sieve only",
+          },
+        },
+      },
+      result: { kernel: { case: "countPrimes", value: { count } } },
+    });
+  assert.equal(workWords(counted(8n)), "Twins from 0 to 100");
+  assert.equal(resultWords(counted(8n)), "There are 8 twins from 0 to 100.");
+  assert.equal(resultWords(counted(1n)), "There is 1 twin from 0 to 100.");
+  assert.equal(methodWords(counted(8n)), "sieve (tuplets are counted by sieve only)");
+  assert.equal(methodWords(running), "");
+  const found = create(JobSchema, {
+    work: { kernel: { case: "nthPrime", value: { n: 10_000_000_000n } } },
+    result: { kernel: { case: "nthPrime", value: { prime: 252_097_800_623n } } },
+  });
+  assert.equal(workWords(found, true), "Prime number 10¹⁰");
+  assert.equal(total(found), "252097800623");
+  assert.equal(resultWords(found), "Prime number 10,000,000,000 is 252,097,800,623.");
 });
 
 test("a kernel of one's own is named, and its result shown whatever it is", () => {

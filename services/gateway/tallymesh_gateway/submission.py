@@ -65,7 +65,12 @@ class Acceptance:
         id_field = f"{within}request_id"
         names.request_id(request_id, id_field)
         queue = names.queue(job.queue, f"{at}.queue")
-        task = await self.task(job.work, f"{at}.work", queue, chunk_count=job.chunk_count)
+        task = await self.task(
+            job.work,
+            f"{at}.work",
+            queue,
+            chunk_count=job.chunk_count if job.HasField("chunk_count") else None,
+        )
         kernel = task.kernel
         most = min(MAX_CHUNKS, kernel.max_chunks)
         if job.HasField("chunk_count") and not 1 <= job.chunk_count <= most:
@@ -104,14 +109,16 @@ class Acceptance:
         )
         return Submission(new, request_id, _hash_of(job) if request_id else "", id_field)
 
-    async def task(self, work: Work, field: str, queue: str, *, chunk_count: int = 0) -> Task:
+    async def task(
+        self, work: Work, field: str, queue: str, *, chunk_count: int | None = None
+    ) -> Task:
         """Checks a work, and chooses what it leaves to the mesh.
 
         Args:
             work: What is to be computed.
             field: Where in the request this is, such as `job.work`, for errors.
             queue: Whose workers are to compute it.
-            chunk_count: Into how many chunks it is to be cut, or 0 for any.
+            chunk_count: Into how many chunks it is to be cut, or None for any.
 
         Raises:
             InvalidField: A field is missing, malformed or out of its bound.

@@ -24,18 +24,18 @@ _UNITS = (
 
 
 def choose_method(
-    work: CountPrimes, *, chunk_count: int, slots: Mapping[str, int]
+    work: CountPrimes, *, chunk_count: int | None, slots: Mapping[str, int]
 ) -> tuple[CountPrimes.Method.ValueType, str]:
     """The method for valid work that names none, and the reason for it, for a person.
 
     Args:
         work: The work.
-        chunk_count: Into how many chunks it is to be cut, or 0 for any.
+        chunk_count: Into how many chunks it is to be cut, or None for any.
         slots: How many chunks of each kernel can be computed at a time.
     """
     if kind_of(work) != CountPrimes.KIND_PRIMES:
         return CountPrimes.METHOD_SIEVE, "tuplets are counted by sieve only"
-    if chunk_count > 1:
+    if chunk_count not in (None, 1):
         return CountPrimes.METHOD_SIEVE, f"cut into {chunk_count:,} chunks, as only a sieve can be"
     if work.stop > MAX_COMBINATORIAL:
         return CountPrimes.METHOD_SIEVE, "beyond 2^63 only a sieve counts"
@@ -47,15 +47,15 @@ def choose_method(
     together = max(1, min(slots.get(PRIMES, 1), chunks))
     sieving = width(work) * seconds_per_number(work.stop) + chunks * setup_seconds(work.stop)
     on = f" on {together} slots" if together > 1 else ""
-    said = f"a sieve: {_about(sieving / together)}{on}; combinatorial: {_about(formulas)}"
+    said = f"estimates: combinatorial {_text(formulas)}, sieve {_text(sieving / together)}{on}"
     if formulas < sieving / together:
         return CountPrimes.METHOD_COMBINATORIAL, said
     return CountPrimes.METHOD_SIEVE, said
 
 
-def _about(seconds: float) -> str:
+def _text(seconds: float) -> str:
     """An estimate in words, to two digits."""
     for size, unit in _UNITS:
         if seconds >= size:
-            return f"about {float(f'{seconds / size:.2g}'):,g} {unit}"
+            return f"{float(f'{seconds / size:.2g}'):,g} {unit}"
     return "under 1 ms"

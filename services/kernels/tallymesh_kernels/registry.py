@@ -99,12 +99,12 @@ def is_settled(work: Work) -> bool:
     return primes.method != CountPrimes.METHOD_UNSPECIFIED and not primes.method_reason
 
 
-def settled(work: Work, *, chunk_count: int, slots: Mapping[str, int]) -> Work:
+def settled(work: Work, *, chunk_count: int | None, slots: Mapping[str, int]) -> Work:
     """A copy of valid work in which what it leaves to the mesh is chosen.
 
     Args:
         work: The work, not settled.
-        chunk_count: Into how many chunks it is to be cut, or 0 for any.
+        chunk_count: Into how many chunks it is to be cut, or None for any.
         slots: How many chunks of each kernel can be computed at a time.
     """
     copy = Work()

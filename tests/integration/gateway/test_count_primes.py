@@ -47,7 +47,7 @@ async def test_the_choice_is_kept_with_the_job(gateway: Gateway) -> None:
     job = await create(gateway, primes())
     chosen = job.work.count_primes
     assert (chosen.method, job.kernel, job.chunk_count) == (COMBINATORIAL, ALL[2], 1)
-    assert "a sieve: about" in chosen.method_reason
+    assert "estimates: combinatorial" in chosen.method_reason
     (given,) = (await worker.call(capacity=4)).works
     assert given.work == job.work
     await worker.call(
@@ -75,6 +75,7 @@ async def test_what_must_be_cut_is_sieved(gateway: Gateway) -> None:
     await alive(gateway, *ALL)
     job = await create(gateway, primes(chunks=2))
     assert (job.work.count_primes.method, job.kernel, job.chunk_count) == (SIEVE, ALL[0], 2)
+    assert job.work.count_primes.method_reason == "cut into 2 chunks, as only a sieve can be"
 
 
 @pytest.mark.parametrize(

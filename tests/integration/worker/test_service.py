@@ -64,7 +64,7 @@ async def test_compute_chooses_how_to_count(
     *_, last = await compute(worker, work_pb2.Work(count_primes=CountPrimes(stop=10**12)))
     counted = last.result.count_primes
     assert (counted.count, counted.method) == (37607912018, CountPrimes.METHOD_COMBINATORIAL)
-    assert "combinatorial: about" in counted.method_reason
+    assert "estimates: combinatorial" in counted.method_reason
     twins = CountPrimes(stop=100, kind=CountPrimes.KIND_TWINS)
     *_, last = await compute(worker, work_pb2.Work(count_primes=twins))
     counted = last.result.count_primes

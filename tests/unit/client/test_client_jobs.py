@@ -136,6 +136,10 @@ def test_options_that_fit_no_field_are_refused(client: Client) -> None:
         client.count_primes(1e10)  # type: ignore[arg-type]
     with pytest.raises(InvalidField, match="method"):
         client.count_primes(10, method="guess")  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match=r'count_primes\.kind.*one of "primes", "twins"'):
+        client.count_primes(10, kind="octuplets")  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match=r"job\.work\.nth_prime\.n: '0' is not in 1 to"):
+        client.nth_prime(0)
     with pytest.raises(TypeError, match="no work"):
         client.submit("primes")  # type: ignore[arg-type]
     with pytest.raises(InvalidField, match="states"):

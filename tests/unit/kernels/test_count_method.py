@@ -15,27 +15,34 @@ ALL = {PRIMES: 2, TUPLETS: 2, COMBINATORIAL: 2}
     ("work", "chunks", "slots", "method", "reason"),
     [
         # All from 0: the sieve grows with the range, the formulas far less.
-        (CountPrimes(stop=10**10), 0, ALL, FORMULAS, "a sieve: about 570 ms on 2 slots"),
-        (CountPrimes(stop=10**14), 0, ALL, FORMULAS, "combinatorial: about 230 ms"),
-        (CountPrimes(stop=10**14), 1, ALL, FORMULAS, "combinatorial: about 230 ms"),
-        (CountPrimes(stop=2**63 - 1), 0, ALL, FORMULAS, "years on 2 slots"),
+        (CountPrimes(stop=10**10), None, ALL, FORMULAS, ", sieve 570 ms on 2 slots"),
+        (CountPrimes(stop=10**14), None, ALL, FORMULAS, "estimates: combinatorial 230 ms,"),
+        (CountPrimes(stop=10**14), 1, ALL, FORMULAS, "estimates: combinatorial 230 ms,"),
+        (CountPrimes(stop=2**63 - 1), None, ALL, FORMULAS, "years on 2 slots"),
         # A narrow range high up: the formulas start from 0 twice.
-        (CountPrimes(start=10**15, stop=10**15 + 10**6), 0, ALL, SIEVE, "a sieve: about"),
+        (CountPrimes(start=10**15, stop=10**15 + 10**6), None, ALL, SIEVE, ", sieve "),
         # As wide as takes a sieve about as long on one slot, but half of it on two.
-        (CountPrimes(start=10**15, stop=10**15 + 6 * 10**9), 0, ALL, SIEVE, "on 2 slots"),
-        (CountPrimes(start=10**15, stop=10**15 + 9 * 10**9), 0, ALL | {PRIMES: 1}, FORMULAS, ""),
+        (CountPrimes(start=10**15, stop=10**15 + 6 * 10**9), None, ALL, SIEVE, "on 2 slots"),
+        (CountPrimes(start=10**15, stop=10**15 + 9 * 10**9), None, ALL | {PRIMES: 1}, FORMULAS, ""),
         (CountPrimes(stop=10**14), 2, ALL, SIEVE, "cut into 2 chunks"),
-        (CountPrimes(stop=2**63), 0, ALL, SIEVE, "beyond 2^63 only a sieve counts"),
-        (CountPrimes(stop=99, kind=CountPrimes.KIND_TWINS), 0, ALL, SIEVE, "tuplets"),
-        (CountPrimes(stop=10**14), 0, {PRIMES: 4}, SIEVE, "no live worker serves count_primes.c"),
-        (CountPrimes(stop=10**14), 0, {COMBINATORIAL: 1}, FORMULAS, ""),
-        (CountPrimes(stop=10**14), 0, {}, FORMULAS, "combinatorial: about 230 ms"),
-        (CountPrimes(stop=0), 0, ALL, FORMULAS, "combinatorial: under 1 ms"),
+        (CountPrimes(stop=10**14), 0, ALL, SIEVE, ""),  # which is refused, as of a sieve
+        (CountPrimes(stop=2**63), None, ALL, SIEVE, "beyond 2^63 only a sieve counts"),
+        (CountPrimes(stop=99, kind=CountPrimes.KIND_TWINS), None, ALL, SIEVE, "tuplets"),
+        (
+            CountPrimes(stop=10**14),
+            None,
+            {PRIMES: 4},
+            SIEVE,
+            "no live worker serves count_primes.c",
+        ),
+        (CountPrimes(stop=10**14), None, {COMBINATORIAL: 1}, FORMULAS, ""),
+        (CountPrimes(stop=10**14), None, {}, FORMULAS, "estimates: combinatorial 230 ms,"),
+        (CountPrimes(stop=0), None, ALL, FORMULAS, "combinatorial under 1 ms"),
     ],
 )
 def test_choices(
     work: CountPrimes,
-    chunks: int,
+    chunks: int | None,
     slots: dict[str, int],
     method: CountPrimes.Method.ValueType,
     reason: str,
@@ -57,7 +64,7 @@ def test_only_a_choice_of_method_is_left_to_the_mesh() -> None:
 
 def test_settling_leaves_the_request_as_it_was() -> None:
     asked = Work(count_primes=CountPrimes(stop=10**14))
-    chosen = settled(asked, chunk_count=0, slots=ALL)
+    chosen = settled(asked, chunk_count=None, slots=ALL)
     assert asked == Work(count_primes=CountPrimes(stop=10**14))
     assert chosen.count_primes.method == FORMULAS
     assert builtin().of(chosen)[0].name == COMBINATORIAL
@@ -66,6 +73,6 @@ def test_settling_leaves_the_request_as_it_was() -> None:
 def test_nobody_else_gives_the_reason() -> None:
     asked = Work(count_primes=CountPrimes(stop=9, method=SIEVE, method_reason="I say so"))
     assert not is_settled(asked)
-    assert settled(asked, chunk_count=0, slots=ALL) == Work(
+    assert settled(asked, chunk_count=None, slots=ALL) == Work(
         count_primes=CountPrimes(stop=9, method=SIEVE)
     )

@@ -85,7 +85,7 @@ from tallymesh.v1.work_pb2 import Add, CountPrimes, NthPrime, Simulate, Work
 from tallymesh_kernels import builtin, settled
 for work in (
     Work(count_primes=CountPrimes(stop=10**10)),
-    settled(Work(count_primes=CountPrimes(stop=10**14)), chunk_count=0, slots={}),
+    settled(Work(count_primes=CountPrimes(stop=10**14)), chunk_count=None, slots={}),
     Work(nth_prime=NthPrime(n=9)),
     Work(add=Add(numbers=["1"])),
     Work(simulate=Simulate(failure_rate=0.5)),

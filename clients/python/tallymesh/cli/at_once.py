@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Commands that submit a job and may do without one, each with what its help shows.
 _COMMANDS = {
     "primes": "primes 1e9 --from 1e8",
+    "nth-prime": "nth-prime 1e10",
     "add": "add 0.1 0.2",
     "simulate": "simulate --duration 10s --timeout 2s",
 }
@@ -42,7 +43,7 @@ class _AtOnce(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        queued: click.Command = getattr(import_module(_HOME), cmd_name)
+        queued: click.Command = getattr(import_module(_HOME), cmd_name.replace("-", "_"))
         left_out = _of_jobs()
         summary = queued.get_short_help_str(80)
         return type(queued)(
@@ -80,6 +81,7 @@ def run(settings: Settings, work: AnyWork, queue: str) -> Exit:
         work: What to compute.
         queue: The queue whose workers are asked; "" for the default.
     """
+    from tallymesh.cli.job_text import method_text
     from tallymesh.works import result_value
 
     began = time.monotonic()
@@ -97,6 +99,8 @@ def run(settings: Settings, work: AnyWork, queue: str) -> Exit:
     elif settings.is_table:
         click.echo(str(result_value(last.result)))
     took = time.monotonic() - began
+    if method := method_text(last.result.count_primes):
+        settings.note(f"method {method}")
     settings.note(f"computed by {last.handled_by} in {_duration(took)}, without a job")
     return Exit.OK
 

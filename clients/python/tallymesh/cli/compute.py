@@ -1,4 +1,4 @@
-"""Commands that submit a job: primes, add, simulate."""
+"""Commands that submit a job: primes, nth-prime, add, simulate."""
 # ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
 
 from __future__ import annotations
@@ -20,27 +20,47 @@ from tallymesh.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tallymesh.works import Method
+    from tallymesh.works import Kind, Method
 
 
 @click.command(cls=TakesNumbers)
 @click.argument("stop", type=integer)
 @click.option("--from", "start", type=integer, default=0, help="First number; default 0.")
 @click.option(
-    "--method", type=click.Choice(["auto", "sieve"]), default="auto", help="How to count."
+    "--kind",
+    type=click.Choice(["primes", "twins", "triplets", "quadruplets", "quintuplets", "sextuplets"]),
+    default="primes",
+    help="What to count; default primes.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "sieve", "combinatorial"]),
+    default="auto",
+    help="How to count; default: what the mesh estimates to be done first.",
 )
 @job_options
 @common_options
 @pass_settings
-def primes(settings: Settings, /, *, stop: int, start: int, method: Method, **options: Any) -> Exit:
-    """Count the primes up to and including STOP.
+def primes(
+    settings: Settings,
+    /,
+    *,
+    stop: int,
+    start: int,
+    kind: Kind,
+    method: Method,
+    **options: Any,
+) -> Exit:
+    """Count the primes up to and including STOP, or their tuplets.
 
     The count goes to stdout, progress and a summary to stderr. Ctrl-C detaches: the job goes on. A
     second Ctrl-C cancels it.
 
     \b
     Examples:
-      tallymesh primes 1e10
+      tallymesh primes 1e14
+      tallymesh primes 1e10 --kind twins
+      tallymesh primes 1e11 --method sieve
       tallymesh primes 10^11 --from 10^10 --chunks 256
       tallymesh primes 2**40 --abacus primes --detach
       tallymesh primes 1e12 --chunk-timeout 1m --job-timeout 2h --ttl 30d
@@ -49,7 +69,26 @@ def primes(settings: Settings, /, *, stop: int, start: int, method: Method, **op
     from tallymesh.cli.follow import submit
     from tallymesh.works import make_count_primes
 
-    return submit(settings, make_count_primes(start, stop, method), options)
+    return submit(settings, make_count_primes(start, stop, kind=kind, method=method), options)
+
+
+@click.command(cls=TakesNumbers)
+@click.argument("n", type=integer)
+@job_options
+@common_options
+@pass_settings
+def nth_prime(settings: Settings, /, *, n: int, **options: Any) -> Exit:
+    """Find the N-th prime, of which the first is 2.
+
+    \b
+    Examples:
+      tallymesh nth-prime 1e10
+      tallymesh nth-prime 2**50
+    """
+    from tallymesh.cli.follow import submit
+    from tallymesh.works import make_nth_prime
+
+    return submit(settings, make_nth_prime(n), options)
 
 
 @click.command(cls=TakesNumbers)

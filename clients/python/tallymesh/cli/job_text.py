@@ -10,7 +10,7 @@ from typing import Literal
 from tallymesh.cli import text
 from tallymesh.json_values import from_struct
 from tallymesh.v1.job_pb2 import Chunk, Job, Progress
-from tallymesh.v1.work_pb2 import CountPrimes, Work
+from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, CustomWork, Work
 from tallymesh.works import outcome, state_name
 
 
@@ -69,6 +69,8 @@ def summary(job: Job) -> str:
         f" {text.duration(text.seconds_of(job.compute_time))} of processor time;"
         f" accepted by {job.initiated_by}, answered by {job.checked_by}",
     ]
+    if method := method_text(job.work.count_primes):
+        lines.append(f"  method {method}")
     if failed := job.progress.chunks_failed:
         lines.append(
             f"  without {text.counted(failed, 'chunk')} given up on the way ({_mishaps(job)}); see:"
@@ -116,6 +118,7 @@ def job_page(job: Job) -> str:
             ("error", failure_text(job.error) if job.HasField("error") else ""),
             ("cancelled", _cancellation(job.cancellation) if job.HasField("cancellation") else ""),
             ("work", work_text(job.work) or job.kernel),
+            ("method", method_text(job.work.count_primes)),
             ("result", result_text(job) if job.state == Job.STATE_SUCCEEDED else ""),
             ("progress", ", ".join([done, f"{job.progress.fraction:.1%}", *trouble(job.progress)])),
             (
@@ -197,11 +200,12 @@ def work_text(work: Work) -> str:
     match work.WhichOneof("kernel"):
         case "count_primes":
             primes = work.count_primes
-            method = CountPrimes.Method.Name(primes.method).removeprefix("METHOD_").lower()
-            how = "" if method == "unspecified" else f", method {method}"
             return (
-                f"count primes from {text.number(primes.start)} to {text.number(primes.stop)}{how}"
+                f"count {_kind(primes.kind)} from {text.number(primes.start)} to"
+                f" {text.number(primes.stop)}"
             )
+        case "nth_prime":
+            return f"find prime number {text.number(work.nth_prime.n)}"
         case "add":
             return f"add {text.counted(len(work.add.numbers), 'number')}"
         case "simulate":
@@ -211,12 +215,24 @@ def work_text(work: Work) -> str:
                 f" crash rate {work.simulate.crash_rate:g}"
             )
         case "custom":
-            if work.custom.HasField("data"):
-                return f"{work.custom.kernel} of {text.counted(len(work.custom.data), 'byte')}"
-            given = json.dumps(from_struct(work.custom.json), ensure_ascii=False)
-            return f"{work.custom.kernel} of {given if len(given) < 200 else given[:197] + '...'}"
+            return _custom_text(work.custom)
         case _:
             return ""
+
+
+def _custom_text(custom: CustomWork) -> str:
+    if custom.HasField("data"):
+        return f"{custom.kernel} of {text.counted(len(custom.data), 'byte')}"
+    given = json.dumps(from_struct(custom.json), ensure_ascii=False)
+    return f"{custom.kernel} of {given if len(given) < 200 else given[:197] + '...'}"
+
+
+def method_text(counted: CountPrimes | CountPrimesResult) -> str:
+    """Returns how primes are counted, and why so; empty where that is not known."""
+    if not counted.method:
+        return ""
+    method = CountPrimes.Method.Name(counted.method).removeprefix("METHOD_").lower()
+    return f"{method} ({counted.method_reason or 'asked for'})"
 
 
 def grouped(decimal: str) -> str:
@@ -232,13 +248,20 @@ def _headline(job: Job) -> str:
         case "count_primes":
             primes = job.work.count_primes
             return (
-                f"{job.result.count_primes.count:,} primes from {primes.start:,} to {primes.stop:,}"
+                f"{job.result.count_primes.count:,} {_kind(primes.kind)} from {primes.start:,} to"
+                f" {primes.stop:,}"
             )
+        case "nth_prime":
+            return f"{job.result.nth_prime.prime:,} is prime number {job.work.nth_prime.n:,}"
         case "add":
             return f"{grouped(job.result.add.sum)} is the sum"
         case _:
             done = f"{job.progress.chunks_done:,} of " if job.progress.chunks_failed else ""
             return f"{done}{text.counted(job.chunk_count, 'chunk')} done"
+
+
+def _kind(kind: CountPrimes.Kind.ValueType) -> str:
+    return CountPrimes.Kind.Name(kind or CountPrimes.KIND_PRIMES).removeprefix("KIND_").lower()
 
 
 def _handlers(job: Job) -> list[tuple[str, int]]:

@@ -24,6 +24,7 @@ _SECTIONS = {
     "Compute": {
         "primes": "compute:primes",
         "add": "compute:add",
+        "nth-prime": "compute:nth_prime",
         "simulate": "compute:simulate",
         "run": "custom:run",
         "compute": "at_once:compute",

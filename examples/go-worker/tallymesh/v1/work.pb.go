@@ -522,7 +522,7 @@ type CountPrimesResult struct {
 	// What was counted.
 	Kind CountPrimes_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=tallymesh.v1.CountPrimes_Kind" json:"kind,omitempty"`
 	// Why that method, for a person: "asked for", or what the mesh chose it for, such as
-	// "combinatorial: about 230 ms; a sieve: about 1.5 h on 2 slots".
+	// "estimates: combinatorial 230 ms, sieve 4 h on 2 slots".
 	MethodReason  string `protobuf:"bytes,4,opt,name=method_reason,json=methodReason,proto3" json:"method_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

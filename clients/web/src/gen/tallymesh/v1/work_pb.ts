@@ -318,7 +318,7 @@ export type CountPrimesResult = Message<"tallymesh.v1.CountPrimesResult"> & {
 
   /**
    * Why that method, for a person: "asked for", or what the mesh chose it for, such as
-   * "combinatorial: about 230 ms; a sieve: about 1.5 h on 2 slots".
+   * "estimates: combinatorial 230 ms, sieve 4 h on 2 slots".
    *
    * @generated from field: string method_reason = 4;
    */
