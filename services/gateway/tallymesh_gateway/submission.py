@@ -15,7 +15,16 @@ from tallymesh_core.rpc.context import Caller
 from tallymesh_core.store.jobs import Submission
 from tallymesh_gateway import names
 from tallymesh_gateway.fleet import Fleet
-from tallymesh_kernels import AnyKernel, Foreign, Function, Invalid, Registry, is_settled, settled
+from tallymesh_kernels import (
+    AnyKernel,
+    Foreign,
+    Function,
+    Invalid,
+    Registry,
+    as_asked,
+    is_settled,
+    settled,
+)
 from tallymesh_kernels import UnknownKernel as KernelMissing
 
 _MAX_PRIORITY = 9
@@ -125,6 +134,7 @@ class Acceptance:
             UnknownKernel: The work names no known kernel.
         """
         self._check(work, field)
+        work = as_asked(work)
         if not is_settled(work):
             slots = await self.fleet.slots(queue)
             work = settled(work, chunk_count=chunk_count, slots=slots)

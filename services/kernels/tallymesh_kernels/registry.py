@@ -91,12 +91,21 @@ class Registry:
         return type(self)(kernel for kernel in self._kernels.values() if kernel.name in names)
 
 
+def as_asked(work: Work) -> Work:
+    """The work without what only the mesh may say in it; itself, if there is no such thing."""
+    if not work.count_primes.method_reason:
+        return work
+    copy = Work()
+    copy.CopyFrom(work)
+    copy.count_primes.ClearField("method_reason")
+    return copy
+
+
 def is_settled(work: Work) -> bool:
     """Whether work leaves nothing to the mesh: most does not."""
-    if not work.HasField("count_primes"):
-        return True
-    primes = work.count_primes
-    return primes.method != CountPrimes.METHOD_UNSPECIFIED and not primes.method_reason
+    return not (
+        work.HasField("count_primes") and work.count_primes.method == CountPrimes.METHOD_UNSPECIFIED
+    )
 
 
 def settled(work: Work, *, chunk_count: int | None, slots: Mapping[str, int]) -> Work:
@@ -110,11 +119,9 @@ def settled(work: Work, *, chunk_count: int | None, slots: Mapping[str, int]) ->
     copy = Work()
     copy.CopyFrom(work)
     primes = copy.count_primes
-    primes.ClearField("method_reason")
-    if primes.method == CountPrimes.METHOD_UNSPECIFIED:
-        primes.method, primes.method_reason = choose_method(
-            primes, chunk_count=chunk_count, slots=slots
-        )
+    primes.method, primes.method_reason = choose_method(
+        primes, chunk_count=chunk_count, slots=slots
+    )
     return copy
 
 

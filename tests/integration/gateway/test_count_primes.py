@@ -71,6 +71,11 @@ async def test_a_repeat_is_the_same_request_whatever_would_be_chosen_now(gateway
     )
 
 
+async def test_only_the_mesh_gives_the_reason(gateway: Gateway) -> None:
+    job = await create(gateway, primes(100, method=SIEVE, method_reason="I say so"))
+    assert job.work.count_primes.method_reason == ""
+
+
 async def test_what_must_be_cut_is_sieved(gateway: Gateway) -> None:
     await alive(gateway, *ALL)
     job = await create(gateway, primes(chunks=2))

@@ -65,6 +65,10 @@ async def test_compute_chooses_how_to_count(
     counted = last.result.count_primes
     assert (counted.count, counted.method) == (37607912018, CountPrimes.METHOD_COMBINATORIAL)
     assert "estimates: combinatorial" in counted.method_reason
+    # A gateway has chosen already, and said why.
+    chosen = CountPrimes(stop=100, method=CountPrimes.METHOD_SIEVE, method_reason="it is quick")
+    *_, last = await compute(worker, work_pb2.Work(count_primes=chosen))
+    assert last.result.count_primes.method_reason == "it is quick"
     twins = CountPrimes(stop=100, kind=CountPrimes.KIND_TWINS)
     *_, last = await compute(worker, work_pb2.Work(count_primes=twins))
     counted = last.result.count_primes

@@ -3,7 +3,7 @@
 import pytest
 
 from tallymesh.v1.work_pb2 import Add, CountPrimes, Simulate, Work
-from tallymesh_kernels import builtin, is_settled, settled
+from tallymesh_kernels import as_asked, builtin, is_settled, settled
 from tallymesh_kernels.count_method import choose_method
 from tallymesh_kernels.count_primes import COMBINATORIAL, PRIMES, TUPLETS
 
@@ -71,8 +71,8 @@ def test_settling_leaves_the_request_as_it_was() -> None:
 
 
 def test_nobody_else_gives_the_reason() -> None:
-    asked = Work(count_primes=CountPrimes(stop=9, method=SIEVE, method_reason="I say so"))
-    assert not is_settled(asked)
-    assert settled(asked, chunk_count=None, slots=ALL) == Work(
-        count_primes=CountPrimes(stop=9, method=SIEVE)
-    )
+    asked = Work(count_primes=CountPrimes(stop=9, method=SIEVE))
+    assert as_asked(asked) is asked
+    claimed = Work(count_primes=CountPrimes(stop=9, method=SIEVE, method_reason="I say so"))
+    assert as_asked(claimed) == asked
+    assert claimed.count_primes.method_reason == "I say so"
