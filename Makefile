@@ -33,7 +33,7 @@ chaos: setup ## Let everything go wrong for some minutes, and check every sum
 	$(BIN)/pytest -m slow -s tests/faults/test_chaos.py $(ARGS)
 
 generate: setup ## Derive stubs and descriptor set from protos/ (Go's where go is, TypeScript's where npm is)
-	$(WITH_VENV) python tools/generate.py
+	$(WITH_VENV) python -m tools.generate
 	@command -v go >/dev/null || echo "go is missing: the Go stubs stay as they are"
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB)/src/gen; \
 	else echo "npm is missing: the TypeScript stubs stay as they are"; fi

@@ -1,7 +1,8 @@
 """Generates everything that is derived from protos/: run by `make generate`, checked by CI.
 
 Writes the Python stubs and the retry policy (clients/python/tallymesh/v1), Envoy's descriptor set
-(services/edge/tallymesh_edge/tallymesh.binpb), and, where Go is, the Go stubs of the worker in
+(services/edge/tallymesh_edge/tallymesh.binpb), the OpenAPI document (clients/web/src/openapi.json)
+and, where Go is, the Go stubs of the worker in
 examples/go-worker. The TypeScript stubs are made by `npm run generate` in clients/web.
 """
 
@@ -10,17 +11,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
+
+from tools.openapi import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 THIRD_PARTY = ROOT / ".third_party" / "protos"
 PACKAGE = "tallymesh/v1"
+OPENAPI = ROOT / "clients" / "web" / "src" / "openapi.json"
 GO_WORKER = ROOT / "examples" / "go-worker"
 #: What a worker needs: of a whole API, the one call.
 GO_PROTOS = tuple(f"{PACKAGE}/{name}.proto" for name in ("dispatch_service", "errors", "work"))
@@ -78,6 +84,18 @@ def generate_python() -> None:
     run_protoc("--include_imports", f"--descriptor_set_out={descriptor}")
 
 
+def generate_openapi() -> None:
+    """Describes the REST API for the page that serves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "described.binpb"
+        run_protoc(
+            "--include_imports", "--include_source_info", f"--descriptor_set_out={described}"
+        )
+        files = descriptor_pb2.FileDescriptorSet.FromString(described.read_bytes())
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    OPENAPI.write_text(describe(files, version))
+
+
 def generate_go() -> None:
     """Generates the Go stubs afresh, by the plugins that go.mod pins.
 
@@ -107,6 +125,7 @@ def main() -> None:
     """Generates everything."""
     copy_third_party()
     generate_python()
+    generate_openapi()
     if shutil.which("go"):
         generate_go()
 

@@ -29,6 +29,12 @@ def main() -> int:
         default=[],
         help="host name by which clients call it, besides those of this machine; may repeat",
     )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        help="origin whose pages may call it, such as https://app.example; may repeat",
+    )
     given = parser.parse_args()
     if not given.directory.is_dir():
         parser.error(f"{given.directory} is not a folder")
@@ -39,6 +45,7 @@ def main() -> int:
             host=given.host,
             port=given.port,
             names=given.name,
+            origins=given.allow_origin,
         )
         write_bundle(given.directory, config)
     except (OSError, ValueError) as error:

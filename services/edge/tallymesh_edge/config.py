@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """The longest body of a REST call, as long as the longest gRPC message."""
 
+_ORIGIN = re.compile(
+    r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?"
+)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _PACKAGE = resources.files("tallymesh_edge")
@@ -44,6 +48,7 @@ class EdgeConfig:
         names: Host names and IP addresses by which clients may call it, besides those of this
             machine; "*" stands for any. Pages of other sites, and sites that make their own name
             stand for this machine, are refused.
+        origins: Further origins whose pages may call it, such as `https://app.example`.
         node: The edge's name in its own records.
         page: The folder of the static page.
         descriptor_set: The compiled protos, by which REST calls are read.
@@ -56,6 +61,7 @@ class EdgeConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     names: Sequence[str] = ()
+    origins: Sequence[str] = ()
     node: str = "edge"
     page: Path | None = None
     descriptor_set: Path | None = None
@@ -67,7 +73,7 @@ def render(config: EdgeConfig) -> str:
     """Returns Envoy's configuration, in YAML.
 
     Raises:
-        ValueError: An address is neither `unix:/path` nor `host:port`.
+        ValueError: An address is neither `unix:/path` nor `host:port`, or an origin is none.
     """
     page = (config.page or default_page()).absolute()
     values: dict[str, Any] = {
@@ -77,7 +83,8 @@ def render(config: EdgeConfig) -> str:
         "domains": _domains(config.names),
         # Envoy wants each domain once, so where any name will do there is no other.
         "other_domains": ["*"] if _domains(config.names) != ["*"] else ["unknown.invalid"],
-        "origins": _origins(config.names),
+        "origins": _origins(config.names, config.origins),
+        "directory": json.dumps(_directory()),
         "access_log": [_file_log(config.access_log)] if config.access_log else [],
         "descriptor_set": str((config.descriptor_set or default_descriptor_set()).absolute()),
         "page_directory": f"{page}/",
@@ -104,11 +111,34 @@ def _domains(names: Sequence[str]) -> list[str]:
     return sorted({f"[{name}]" if ":" in name else name for name in (*_LOOPBACK, *names)})
 
 
-def _origins(names: Sequence[str]) -> str:
+def is_origin(text: str) -> bool:
+    """Tells whether a text is an origin as browsers send it: a scheme and a host, no path."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
+def _origins(names: Sequence[str], further: Sequence[str]) -> str:
+    for origin in further:
+        if not is_origin(origin):
+            raise ValueError(f"origin {origin!r} is not https://host or http://host, perhaps :port")
     domains = _domains(names)
     if domains == ["*"]:
         return ".*"
-    return rf"https?://({'|'.join(re.escape(domain) for domain in domains)})(:[0-9]+)?"
+    own = rf"https?://({'|'.join(re.escape(domain) for domain in domains)})(:[0-9]+)?"
+    return "|".join([own, *map(re.escape, further)])
+
+
+def _directory() -> dict[str, Any]:
+    """What a client is told at /: the versions, and where all else is."""
+    return {
+        "name": "tallymesh",
+        "version": version("tallymesh"),
+        "apis": ["tallymesh.v1"],
+        "rest": "/v1",
+        "whoami": "/v1/whoami",
+        "health": "/v1/health",
+        "openapi": "/openapi.json",
+        "docs": "/docs",
+    }
 
 
 def _endpoint(address: str) -> dict[str, Any]:

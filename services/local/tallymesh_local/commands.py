@@ -36,6 +36,19 @@ def _mesh_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _check_origins(
+    context: click.Context, parameter: click.Parameter, origins: tuple[str, ...]
+) -> tuple[str, ...]:
+    from tallymesh_edge import is_origin
+
+    for origin in origins:
+        if not is_origin(origin):
+            raise click.BadParameter(
+                f"{origin!r} is not https://host or http://host, perhaps with :port"
+            )
+    return origins
+
+
 def _one_line_errors(function: Callable[..., int]) -> Callable[..., int]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> int:
@@ -95,6 +108,14 @@ def _one_line_errors(function: Callable[..., int]) -> Callable[..., int]:
     default="info",
     show_default=True,
     help="Least severe record shown.",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=_check_origins,
+    help="Let pages of this origin call the mesh, such as https://app.example; may be repeated.",
 )
 @click.option(
     "--kernels",

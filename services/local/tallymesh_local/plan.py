@@ -47,6 +47,7 @@ class MeshOptions:
             and the first abacus node the one after it.
         log_level: Least severe record that the processes log.
         drain_grace: Seconds that a worker gets to finish its chunks when the mesh stops.
+        origins: Further origins whose pages may call the mesh.
         kernels: Modules with kernels of one's own; none leaves it to TALLYMESH_KERNELS.
     """
 
@@ -61,6 +62,7 @@ class MeshOptions:
     edge: bool = True
     log_level: str = "info"
     drain_grace: float = 3.0
+    origins: Sequence[str] = ()
     kernels: Sequence[str] = ()
 
     @property
@@ -174,6 +176,7 @@ class Plan:
             host=options.host,
             port=options.port,
             names=["*" if ip_address(options.host).is_unspecified else options.host],
+            origins=options.origins,
             admin_socket=self._directory / "envoy-admin.sock",
             access_log=Path("/dev/stdout") if options.log_level == "debug" else None,
         )

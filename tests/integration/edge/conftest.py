@@ -21,6 +21,8 @@ from tests.harness.tools import require
 
 PAGE = "<!doctype html><title>Tallymesh</title>"
 SCRIPT = "console.log(1)"
+#: Whose pages may call, besides this machine's.
+ORIGIN = "https://app.example"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,10 @@ def edge() -> Iterator[Edge]:
         (root / "page" / "assets").mkdir(parents=True)
         (root / "page" / "index.html").write_text(PAGE)
         (root / "page" / "assets" / "app-1a2b.js").write_text(SCRIPT)
-        yield start_edge(processes, root, page=root / "page")
+        (root / "page" / "openapi.json").write_text("{}")
+        (root / "page" / "docs").mkdir()
+        (root / "page" / "docs" / "index.html").write_text(PAGE)
+        yield start_edge(processes, root, page=root / "page", origins=[ORIGIN])
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tallymesh.v1 import (
     mesh_service_pb2,
     mesh_service_pb2_grpc,
 )
-from tests.integration.edge.conftest import Edge
+from tests.integration.edge.conftest import ORIGIN, Edge
 
 
 def call(channel: grpc.Channel, method: str, request: bytes) -> bytes:
@@ -124,11 +124,15 @@ def test_grpc_web_with_cors(edge: Edge) -> None:
     [
         ("http://localhost:5173", True),
         ("http://127.0.0.1", True),
+        (ORIGIN, True),
+        (f"{ORIGIN}:444", False),
+        (f"{ORIGIN}.evil.example", False),
+        ("https://xapp.example", False),
         ("https://example.com", False),
         ("http://localhost.example.com", False),
     ],
 )
-def test_only_pages_of_this_machine_may_call(edge: Edge, origin: str, allowed: bool) -> None:
+def test_only_pages_of_allowed_origins_may_call(edge: Edge, origin: str, allowed: bool) -> None:
     answer = edge.request(
         "OPTIONS",
         "/tallymesh.v1.JobService/CreateJob",

@@ -1,6 +1,7 @@
 """REST through the edge: JSON in and out, errors in one shape, lines that flow."""
 
 import json
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -164,3 +165,34 @@ def test_a_stream_that_is_refused_has_the_status_of_its_error(edge: Edge) -> Non
     status, answer = call(edge, "GET", "/v1/jobs/none:watch")
     assert status == 404
     assert_error(answer, 5, "NOT_FOUND", "jobs/none")
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1"])
+def test_a_watch_may_be_events(edge: Edge, accept: str) -> None:
+    path = f"/v1/jobs/events{len(accept)}"
+    with edge.open("GET", f"{path}:watch", headers={"accept": accept}) as watch:
+        assert watch.headers["content-type"] == "text/event-stream"
+        assert "snapshot" in json.loads(watch.read1().removeprefix(b"data: "))
+        call(edge, "POST", f"{path}:cancel", {})
+        event = watch.read1()
+        assert event.startswith(b"data: {")
+        assert event.endswith(b"}\n\n")
+        assert b'"ended"' in event
+
+
+def test_events_that_are_refused_have_the_status_of_their_error(edge: Edge) -> None:
+    answer = edge.request("GET", "/v1/jobs/none:watch", headers={"accept": "text/event-stream"})
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/json"
+    assert_error(json.loads(answer.body), 5, "NOT_FOUND", "jobs/none")
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json"])
+def test_a_client_is_told_what_is_here(edge: Edge, accept: str | None) -> None:
+    answer = edge.request("GET", "/", headers={"accept": accept} if accept else {})
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    here = json.loads(answer.body)
+    assert (here["name"], here["version"]) == ("tallymesh", version("tallymesh"))
+    assert here["apis"] == ["tallymesh.v1"]
+    for path in (here["whoami"], here["openapi"]):
+        assert edge.request("GET", path).status == 200
