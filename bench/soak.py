@@ -58,7 +58,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
         counted += chunks + sum(run_mixture(channel, _LARGE, _SHORT) for _ in range(rounds))
         after = _state(mesh, client, store)
         handles = client.submit_many([Simulate()] * _REQUESTS, chunks=1, ttl=_SHORT.ToTimedelta())
-        assert len(list(client.collect(handles, timeout=_SECONDS))) == _REQUESTS
+        assert len(list(client.as_completed(handles, timeout=_SECONDS))) == _REQUESTS
         remembered = _state(mesh, client, store).store - after.store
     since = f"after {counted / 1e6:.2g} million chunks / after warm-up"
 

@@ -144,22 +144,25 @@ def test_hundreds_of_jobs_are_collected_exactly(client: Client) -> None:
     works: list[Any] = [Add(numbers=[str(index), "0.5"]) for index in range(300)]
     failing = Job(work=Work(simulate=simulate(failure_rate=1)), max_attempts=1)
     handles = client.submit_many([*works, failing], chunks=1, labels={"by": "hundred"})
-    found = {handle.name: handle for handle in client.collect(handles, timeout=60)}
+    found = {handle.name: handle for handle in client.as_completed(handles, timeout=60)}
     assert found.keys() == {handle.name for handle in handles}
     sums = [handle.result() for handle in handles[:300]]
     assert sums == [index + Decimal("0.5") for index in range(300)]
     with pytest.raises(JobFailed):
         handles[300].result()
     assert dict(handles[7].job.labels) == {"by": "hundred"}
-    again = client.collect([handles[7].name], timeout=60)
+    again = client.as_completed([handles[7].name], timeout=60)
     assert next(again).result() == Decimal("7.5"), "what has ended is told at once"
 
 
 def test_many_are_run_in_order_and_under_one_id_once(client: Client) -> None:
-    works = [CountPrimes(stop=10**digits) for digits in (6, 3, 5)]
+    def work(digits: int) -> CountPrimes:
+        return CountPrimes(stop=10**digits)
+
+    works = [work(digits) for digits in (6, 3, 5)]
     request_id = str(uuid4())
     expected = [PRIMES_UP_TO[10**6], 168, 9_592]
-    assert list(client.run_many(works, request_id=request_id, timeout=60)) == expected
+    assert list(client.map(work, (6, 3, 5), request_id=request_id, timeout=60)) == expected
     first = client.submit_many(works, request_id=request_id)
     second = client.submit_many(works, request_id=request_id)
     assert [handle.name for handle in first] == [handle.name for handle in second]
@@ -171,7 +174,7 @@ def test_large_jobs_are_collected_in_messages_that_any_client_takes(
 ) -> None:
     large = Add(numbers=["1".zfill(64)] * 10_000)
     handles = client.submit_many([large] * 8)
-    for handle in client.collect(handles, timeout=60):
+    for handle in client.as_completed(handles, timeout=60):
         assert handle.result() == 10_000
     names = [handle.name for handle in handles]
     with grpc.insecure_channel(mesh.address) as channel:
@@ -182,14 +185,14 @@ def test_large_jobs_are_collected_in_messages_that_any_client_takes(
 
 def test_a_collection_waits_for_those_that_run(client: Client) -> None:
     handles = client.submit_many([simulate(), simulate(3600)])
-    found = client.collect(handles, timeout=1)
+    found = client.as_completed(handles, timeout=1)
     assert next(found) is handles[0]
     with pytest.raises(WaitTimeout) as raised:
         next(found)
     assert raised.value.job.name == handles[1].name
     handles[1].cancel()
     with pytest.raises(JobCancelled):
-        next(client.collect(handles[1:], timeout=30)).result()
+        next(client.as_completed(handles[1:], timeout=30)).result()
 
 
 def test_attempts_are_spent_before_a_job_fails(client: Client) -> None:

@@ -180,7 +180,7 @@ class Submitter(threading.Thread):
     def run(self) -> None:
         try:
             while not self._closing.is_set():
-                for job in self._client.collect(self._submit(), timeout=60):
+                for job in self._client.as_completed(self._submit(), timeout=60):
                     assert job.job.state == Job.STATE_SUCCEEDED, job.job
         except BaseException as error:
             self._failure = error

@@ -14,7 +14,7 @@ from tests.harness.primes import PRIMES_UP_TO
 def test_who_waits_does_not_see_an_outage_of_the_store(mesh: LocalMesh, client: Client) -> None:
     work = Simulate()
     work.duration.FromMilliseconds(300)
-    ending = client.collect(client.submit_many([work] * 8, chunks=1))
+    ending = client.as_completed(client.submit_many([work] * 8, chunks=1))
     watch = client.submit(work, chunks=4).watch()
     assert next(ending).result() == 1
     next(watch)

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tallymesh.abacus import Abacus
+    from tallymesh.aio.abacus import AsyncAbacus
+    from tallymesh.aio.client import AsyncClient
+    from tallymesh.aio.dead_letters import AsyncDeadLetters
+    from tallymesh.aio.jobs import AsyncJobHandle
     from tallymesh.client import Client
     from tallymesh.dead_letters import DeadLetters
     from tallymesh.errors import (
@@ -54,6 +58,10 @@ __all__ = [
     "Aborted",
     "Add",
     "AlreadyExists",
+    "AsyncAbacus",
+    "AsyncClient",
+    "AsyncDeadLetters",
+    "AsyncJobHandle",
     "BacklogFull",
     "BatchesMissing",
     "Chunk",
@@ -96,6 +104,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "aio.abacus": ("AsyncAbacus",),
+    "aio.client": ("AsyncClient",),
+    "aio.dead_letters": ("AsyncDeadLetters",),
+    "aio.jobs": ("AsyncJobHandle",),
     "abacus": ("Abacus",),
     "client": ("Client",),
     "dead_letters": ("DeadLetters",),

@@ -87,19 +87,7 @@ class Abacus:
         expected_etag: str = "",
     ) -> AddNumberResponse:
         """As add(), with the mesh's whole answer."""
-        request = AddNumberRequest(
-            name=self.name,
-            request_id=request_id or new_request_id(),
-            expected_etag=expected_etag,
-        )
-        if isinstance(amount, int) and -(2**63) <= amount < 2**63:
-            request.number = amount
-        else:
-            try:
-                request.decimal = exact_text(amount)
-            except ValueError as error:
-                bound = "a number of at most 4,096 digits"
-                raise InvalidField.of("decimal", amount, bound) from error
+        request = make_addition(self.name, amount, request_id, expected_etag)
         return self._caller.unary(self._stub.AddNumber, request)
 
     def add_many(
@@ -221,3 +209,20 @@ class Abacus:
             if current.version != seen:
                 seen = current.version
                 yield current
+
+
+def make_addition(
+    name: str, amount: int | Decimal | str, request_id: str | None, expected_etag: str
+) -> AddNumberRequest:
+    """Returns the request that adds a number; errors as of Abacus.add()."""
+    request = AddNumberRequest(
+        name=name, request_id=request_id or new_request_id(), expected_etag=expected_etag
+    )
+    if isinstance(amount, int) and -(2**63) <= amount < 2**63:
+        request.number = amount
+        return request
+    try:
+        request.decimal = exact_text(amount)
+    except ValueError as error:
+        raise InvalidField.of("decimal", amount, "a number of at most 4,096 digits") from error
+    return request

@@ -65,6 +65,55 @@ class Stream(Protocol[Item_co]):
         """Ends the stream from this side."""
 
 
+class Attempts:
+    """Decides whether, and when, a call that failed is made again: until its time is over.
+
+    Where the mesh itself says when it may be called again, as while its store is away, it is.
+
+    Args:
+        timeout: Seconds for all attempts together.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._away: errors.TallymeshError | None = None
+
+    def left(self) -> float:
+        """Returns the seconds that the next attempt may take."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    def pause_after(self, failed: grpc.RpcError) -> float:
+        """Returns the seconds to wait before the next attempt.
+
+        Raises:
+            TallymeshError: There is to be none.
+        """
+        error = translate(failed)
+        if self._away is not None and isinstance(error, errors.DeadlineExceeded):
+            raise self._away from failed  # which tells why there was no answer
+        pause = self._pause(error)
+        if pause is None or time.monotonic() + pause >= self._deadline:
+            raise error from failed
+        self._away = error
+        return pause
+
+    def _pause(self, error: errors.TallymeshError) -> float | None:
+        return error.retry_after if isinstance(error, errors.Unreachable) else None
+
+
+class UploadAttempts(Attempts):
+    """As Attempts, of a stream of requests: gRPC itself does not repeat one that broke."""
+
+    _delay = _FIRST_PAUSE
+
+    def _pause(self, error: errors.TallymeshError) -> float | None:
+        if not is_accident(error):
+            return None
+        pause = max(self._delay, error.retry_after or 0.0)
+        self._delay = min(2 * self._delay, _LONGEST_PAUSE)
+        return pause
+
+
 class Caller:
     """Makes calls with this client's metadata and deadline, and translates their errors."""
 
@@ -91,20 +140,12 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        away: errors.TallymeshError | None = None
+        attempts = Attempts(self.timeout if timeout is None else timeout)
         while True:
-            left = max(deadline - time.monotonic(), 0.0)
             try:
-                return method(request, timeout=left, metadata=self._metadata)
+                return method(request, timeout=attempts.left(), metadata=self._metadata)
             except grpc.RpcError as failed:
-                error = translate(failed)
-                if away is not None and isinstance(error, errors.DeadlineExceeded):
-                    raise away from failed  # which tells why there was no answer
-                pause = error.retry_after if isinstance(error, errors.Unreachable) else None
-                if pause is None or time.monotonic() + pause >= deadline:
-                    raise error from failed
-                away = error
+                pause = attempts.pause_after(failed)
             time.sleep(pause)
 
     def upload(
@@ -125,23 +166,13 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        delay = _FIRST_PAUSE
-        broken: errors.TallymeshError | None = None
+        attempts = UploadAttempts(self.timeout if timeout is None else timeout)
         while True:
-            left = max(deadline - time.monotonic(), 0.0)
             try:
-                return method(iter(requests), timeout=left, metadata=self._metadata)
+                return method(iter(requests), timeout=attempts.left(), metadata=self._metadata)
             except grpc.RpcError as failed:
-                error = translate(failed)
-                if broken is not None and isinstance(error, errors.DeadlineExceeded):
-                    raise broken from failed  # which tells why there was no answer
-                pause = max(delay, error.retry_after or 0.0)
-                if not is_accident(error) or time.monotonic() + pause >= deadline:
-                    raise error from failed
-                broken = error
+                pause = attempts.pause_after(failed)
             time.sleep(pause)
-            delay = min(2 * delay, _LONGEST_PAUSE)
 
     def stream(
         self,

@@ -7,7 +7,7 @@ from importlib import resources
 
 import grpc
 
-from tallymesh.address import parse_address
+from tallymesh.address import Target, parse_address
 
 # Services of the mesh tolerate a ping every 10 s.
 _KEEPALIVE_MILLISECONDS = 20_000
@@ -21,6 +21,11 @@ def open_channel(address: str) -> grpc.Channel:
         address: As parse_address takes it; its errors apply.
     """
     target = parse_address(address)
+    return grpc.insecure_channel(target.name, options=make_options(target))
+
+
+def make_options(target: Target) -> list[tuple[str, str | int]]:
+    """Returns the options of a channel to a target."""
     config = json.loads(resources.files("tallymesh.v1").joinpath("service_config.json").read_text())
     if target.shared:
         config["loadBalancingConfig"] = [{"round_robin": {}}]
@@ -38,4 +43,4 @@ def open_channel(address: str) -> grpc.Channel:
     if target.local:
         # A proxy of the environment is for the way out, not for this machine.
         options.append(("grpc.enable_http_proxy", 0))
-    return grpc.insecure_channel(target.name, options=options)
+    return options

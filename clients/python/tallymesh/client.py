@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -13,10 +12,10 @@ from tallymesh.address import choose_address
 from tallymesh.calls import Caller, new_request_id
 from tallymesh.channel import open_channel
 from tallymesh.dead_letters import DeadLetters
-from tallymesh.errors import InvalidField, Unreachable
+from tallymesh.errors import Unreachable
+from tallymesh.job_filters import JobFilters, make_list_request
 from tallymesh.jobs import JobHandle
-from tallymesh.many_jobs import collect, make_batches
-from tallymesh.quantities import exact_text
+from tallymesh.many_jobs import as_completed, make_batches
 from tallymesh.v1.abacus_service_pb2 import ListAbaciRequest, Sum
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
@@ -24,12 +23,9 @@ from tallymesh.v1.fleet_service_pb2 import DrainWorkerRequest, DrainWorkerRespon
 from tallymesh.v1.fleet_service_pb2_grpc import FleetServiceStub
 from tallymesh.v1.job_pb2 import Job
 from tallymesh.v1.job_service_pb2 import (
-    JOB_VIEW_BASIC,
-    JOB_VIEW_FULL,
     ComputeRequest,
     ComputeResponse,
     CreateJobRequest,
-    ListJobsRequest,
     RunJobRequest,
 )
 from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
@@ -49,10 +45,11 @@ from tallymesh.works import (
     JobOptions,
     Kind,
     Method,
+    make_add,
     make_count_primes,
     make_job,
     make_nth_prime,
-    parse_state,
+    make_works,
     resource_name,
     result_value,
     wrap,
@@ -178,14 +175,7 @@ class Client:
         Raises:
             TypeError: A number is a float.
         """
-        texts = []
-        for index, number in enumerate(numbers):
-            try:
-                texts.append(exact_text(number))
-            except ValueError as error:
-                field = f"job.work.add.numbers[{index}]"
-                raise InvalidField.of(field, number, "a number") from error
-        return self.run(Add(numbers=texts), timeout=timeout, **options)
+        return self.run(make_add(numbers), timeout=timeout, **options)
 
     def submit(
         self, work: AnyWork, *, request_id: str | None = None, **options: Unpack[JobOptions]
@@ -331,7 +321,7 @@ class Client:
             handles.extend(map(self._handle, accepted.jobs))
         return handles
 
-    def collect(
+    def as_completed(
         self,
         jobs: Iterable[JobHandle | str],
         *,
@@ -357,69 +347,57 @@ class Client:
             Unreachable: The mesh is not, or was not for a minute.
         """
         handles = (self.job(job) if isinstance(job, str) else job for job in jobs)
-        return collect(
+        return as_completed(
             self._caller, self._jobs, handles, timeout=timeout, limits=self._limits, on_cut=on_cut
         )
 
-    def run_many(
+    def map(
         self,
-        works: Iterable[AnyWork | Job],
+        kernel: str | Callable[[Any], AnyWork],
+        inputs: Iterable[Any],
         *,
         request_id: str | None = None,
         timeout: float | None = None,
         **options: Unpack[JobOptions],
     ) -> Iterator[Any]:
-        """Submits many jobs, and yields their results in the same order, like Executor.map().
+        """Computes something for each of many inputs; yields the results in the same order.
 
-        The jobs are submitted before this returns. Args as of submit_many() and collect(); errors
-        too, and where a job's result would come, those of JobHandle.result().
+        Each input is a job; all are submitted before this returns, as by submit_many().
+
+        Args:
+            kernel: The name of a kernel of one's own, which is given each input; or a function that
+                makes a work of an input, such as `lambda n: CountPrimes(stop=n)`.
+            inputs: What to compute for.
+            request_id: As of submit_many().
+            timeout: Seconds after which to stop waiting; None for never.
+            **options: As of JobOptions, of all jobs.
+
+        Raises:
+            TallymeshError: As submit_many() and as_completed(), and where a job's result would
+                come, as JobHandle.result().
         """
+        works = make_works(kernel, inputs)
         handles = self.submit_many(works, request_id=request_id, **options)
-        return _in_order(handles, self.collect(handles, timeout=timeout))
+        return _in_order(handles, self.as_completed(handles, timeout=timeout))
 
     def job(self, name: str) -> JobHandle:
         """Returns a handle on a job by name, with or without `jobs/`, without asking the mesh."""
         return self._handle(Job(name=resource_name("jobs", name)))
 
     def jobs(
-        self,
-        *,
-        states: Iterable[str] = (),
-        kernel: str = "",
-        queue: str = "",
-        labels: Mapping[str, str] | None = None,
-        created_from: datetime | None = None,
-        created_until: datetime | None = None,
-        full: bool = False,
-        page_size: int = 50,
+        self, *, full: bool = False, page_size: int = 50, **filters: Unpack[JobFilters]
     ) -> Iterator[Job]:
         """Yields the jobs to which all filters apply, newest first, page by page.
 
         Args:
-            states: Names of states, such as "running".
-            kernel: Only jobs of this kernel.
-            queue: Only jobs of this queue.
-            labels: Only jobs with all of these labels.
-            created_from: Only jobs accepted at or after this time; without a zone it is UTC.
-            created_until: Only jobs accepted before this time.
             full: With `work`, `result` and the chunk map.
             page_size: How many to ask for in one call, 1 to 1,000.
+            **filters: As of JobFilters; none for all.
 
         Raises:
             InvalidField: A filter is malformed.
         """
-        request = ListJobsRequest(
-            page_size=page_size,
-            states=[parse_state(state) for state in states],
-            kernel=kernel,
-            queue=queue,
-            labels=[f"{key}={value}" for key, value in (labels or {}).items()],
-            view=JOB_VIEW_FULL if full else JOB_VIEW_BASIC,
-        )
-        if created_from is not None:
-            request.create_time_from.FromDatetime(created_from)
-        if created_until is not None:
-            request.create_time_until.FromDatetime(created_until)
+        request = make_list_request(filters, full=full, page_size=page_size)
         while True:
             page = self._caller.unary(self._jobs.ListJobs, request)
             yield from page.jobs

@@ -81,7 +81,7 @@ class DeadLetters:
         Raises:
             InvalidField: A condition is malformed.
         """
-        request = ListDeadLettersRequest(filter=_filter(conditions), page_size=page_size)
+        request = ListDeadLettersRequest(filter=make_filter(conditions), page_size=page_size)
         while True:
             page = self._caller.unary(self._stub.ListDeadLetters, request)
             yield from page.dead_letters
@@ -104,7 +104,9 @@ class DeadLetters:
         Raises:
             InvalidField: A condition is malformed, or there is none.
         """
-        request = ReplayDeadLettersRequest(filter=_filter(conditions), validate_only=validate_only)
+        request = ReplayDeadLettersRequest(
+            filter=make_filter(conditions), validate_only=validate_only
+        )
         return self._caller.unary(self._stub.ReplayDeadLetters, request)
 
     def delete(
@@ -114,11 +116,14 @@ class DeadLetters:
 
         Args and errors as of replay().
         """
-        request = DeleteDeadLettersRequest(filter=_filter(conditions), validate_only=validate_only)
+        request = DeleteDeadLettersRequest(
+            filter=make_filter(conditions), validate_only=validate_only
+        )
         return self._caller.unary(self._stub.DeleteDeadLetters, request)
 
 
-def _filter(conditions: DeadLetterConditions) -> DeadLetterFilter:
+def make_filter(conditions: DeadLetterConditions) -> DeadLetterFilter:
+    """Returns the filter that the conditions say; errors as of DeadLetters.list()."""
     demand_known(conditions, DeadLetterConditions, "condition on dead letters")
     chosen = DeadLetterFilter(
         names=[resource_name("jobs", name) for name in conditions.get("names", ())],

@@ -21,7 +21,7 @@ from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
 from tallymesh.works import FINAL_STATES, outcome
 
-_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 class JobHandle:
@@ -106,10 +106,7 @@ class JobHandle:
             JobCancelled: The job was cancelled.
             WaitTimeout: The job has not ended in time. It goes on.
         """
-        # A job as it is listed comes without its result.
-        if not self.ended or (
-            self.job.state == Job.STATE_SUCCEEDED and not self.job.HasField("result")
-        ):
+        if needs_watching(self.job):
             for _ in self.events(timeout=timeout):
                 pass
         return outcome(self.job)
@@ -132,7 +129,7 @@ class JobHandle:
         while wait and not self.job.cancellation.HasField("stop_time"):
             if time.monotonic() >= deadline:
                 raise StopTimeout(self.job, timeout)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             self.refresh()
         return self.job
 
@@ -183,10 +180,7 @@ class JobHandle:
                 return self._caller.stream(self._stub.WatchJob, watch, left)
             return self._caller.stream(self._stub.RunJob, request, left)
 
-        def is_last(event: JobEvent) -> bool:
-            return event.WhichOneof("event") == "ended"
-
-        events = read_on(open_stream, is_last, timeout=timeout, limits=self._limits, on_cut=on_cut)
+        events = read_on(open_stream, is_ended, timeout=timeout, limits=self._limits, on_cut=on_cut)
         try:
             for event in events:
                 self.job = after(self.job, event)
@@ -195,6 +189,19 @@ class JobHandle:
             if timeout is None or not self.name:
                 raise
             raise WaitTimeout(self.job, timeout) from error
+
+
+def needs_watching(job: Job) -> bool:
+    """Tells whether a job's result is not known from what was last seen of it."""
+    # A job as it is listed comes without its result.
+    return job.state not in FINAL_STATES or (
+        job.state == Job.STATE_SUCCEEDED and not job.HasField("result")
+    )
+
+
+def is_ended(event: JobEvent) -> bool:
+    """Tells whether an event is the last of a watch."""
+    return event.WhichOneof("event") == "ended"
 
 
 def after(job: Job, event: JobEvent) -> Job:

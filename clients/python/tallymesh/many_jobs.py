@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, WaitTimeout
@@ -18,6 +20,18 @@ from tallymesh.v1.job_service_pb2 import (
 from tallymesh.v1.job_service_pb2_grpc import JobServiceStub
 from tallymesh.watching import Limits, OnCut, read_on
 from tallymesh.works import AnyWork, JobOptions, make_template, wrap
+
+
+class _Handle(Protocol):
+    """What stands for a job: the job as last seen, and its name."""
+
+    job: Job
+
+    @property
+    def name(self) -> str: ...
+
+
+Handle = TypeVar("Handle", bound=_Handle)
 
 # What the mesh takes in one call; of bytes half as many, as answers hold the jobs too.
 _BATCH_JOBS = 1_000
@@ -56,7 +70,7 @@ def make_batches(
         yield batch
 
 
-def collect(
+def as_completed(
     caller: Caller,
     stub: JobServiceStub,
     handles: Iterable[JobHandle],
@@ -65,32 +79,69 @@ def collect(
     limits: Limits,
     on_cut: OnCut | None,
 ) -> Iterator[JobHandle]:
-    """Yields the handles as their jobs end; see Client.collect()."""
-    missing = {handle.name: handle for handle in handles}
-    deadline = None if timeout is None else time.monotonic() + timeout
-    to_come = 0  # of those that the open stream was asked for
+    """Yields the handles as their jobs end; see Client.as_completed()."""
+    missing = Missing(handles, timeout)
 
     def open_stream(left: float | None) -> Stream[CollectJobsResponse]:
-        nonlocal to_come
-        names = list(islice(missing, _COLLECTED_NAMES))
-        to_come = len(names)
-        return caller.stream(stub.CollectJobs, CollectJobsRequest(names=names), left)
+        return caller.stream(stub.CollectJobs, missing.request(), left)
 
-    def is_last(_: CollectJobsResponse) -> bool:
-        # Where there are more than a call takes, the next begins when half of these have ended.
-        return not to_come or (to_come < len(missing) and to_come <= _COLLECTED_NAMES // 2)
-
-    try:
+    with missing.told():
         while missing:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            for answer in read_on(open_stream, is_last, timeout=left, limits=limits, on_cut=on_cut):
-                for job in answer.jobs:
-                    if handle := missing.pop(job.name, None):
-                        to_come -= 1
-                        handle.job = job
-                        yield handle
-    except DeadlineExceeded as error:
-        if timeout is None:
-            raise
-        first = next(iter(missing.values()))
-        raise WaitTimeout(first.job, timeout, len(missing)) from error
+            left = missing.left()
+            for answer in read_on(
+                open_stream, missing.is_last, timeout=left, limits=limits, on_cut=on_cut
+            ):
+                yield from missing.take(answer)
+
+
+class Missing(Generic[Handle]):
+    """The jobs that have not ended yet, of those that are waited for.
+
+    Args:
+        handles: What to wait for.
+        timeout: Seconds to wait; None for as long as it takes.
+    """
+
+    def __init__(self, handles: Iterable[Handle], timeout: float | None) -> None:
+        self._handles = {handle.name: handle for handle in handles}
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._to_come = 0  # of those that the open stream was asked for
+
+    def __bool__(self) -> bool:
+        return bool(self._handles)
+
+    def left(self) -> float | None:
+        """Returns the seconds that are left, or None."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+    def request(self) -> CollectJobsRequest:
+        """Returns the request of a stream that brings them, or the first of them."""
+        names = list(islice(self._handles, _COLLECTED_NAMES))
+        self._to_come = len(names)
+        return CollectJobsRequest(names=names)
+
+    def is_last(self, _: CollectJobsResponse) -> bool:
+        """Tells whether the stream has done its part."""
+        # Where there are more than a call takes, the next begins when half of these have ended.
+        few = self._to_come <= _COLLECTED_NAMES // 2
+        return not self._to_come or (self._to_come < len(self._handles) and few)
+
+    def take(self, answer: CollectJobsResponse) -> Iterator[Handle]:
+        """Yields the handles of the jobs that an answer says have ended."""
+        for job in answer.jobs:
+            if handle := self._handles.pop(job.name, None):
+                self._to_come -= 1
+                handle.job = job
+                yield handle
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tells of those that are missing when the time is over."""
+        try:
+            yield
+        except DeadlineExceeded as error:
+            if self._timeout is None:
+                raise
+            first = next(iter(self._handles.values()))
+            raise WaitTimeout(first.job, self._timeout, len(self._handles)) from error

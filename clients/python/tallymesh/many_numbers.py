@@ -34,15 +34,27 @@ def add_many(
     timeout: float | None,
 ) -> AddNumbersResponse | None:
     """Adds numbers; see Abacus.add_many(). Returns None if there are none."""
-    batches = enumerate(_make_batches(amounts), start=1)
     whole: AddNumbersResponse | None = None
+    for batches in make_uploads(name, amounts, stream_id):
+        whole = joined(whole, caller.upload(stub.AddNumbers, batches, timeout))
+    return whole
+
+
+def make_uploads(
+    name: str, amounts: Iterable[int | Decimal | str], stream_id: str
+) -> Iterator[list[AddNumbersRequest]]:
+    """Yields the messages of each call by which to add numbers.
+
+    Raises:
+        InvalidField: An amount is no number, or too long.
+        TypeError: An amount is a float.
+    """
+    batches = enumerate(_make_batches(amounts), start=1)
     while sent := list(islice(batches, _CALL_BATCHES)):
         for sequence, batch in sent:
             batch.sequence = sequence
         sent[0][1].name, sent[0][1].stream_id = name, stream_id
-        answer = caller.upload(stub.AddNumbers, [batch for _, batch in sent], timeout)
-        whole = joined(whole, answer)
-    return whole
+        yield [batch for _, batch in sent]
 
 
 def joined(before: AddNumbersResponse | None, last: AddNumbersResponse) -> AddNumbersResponse:

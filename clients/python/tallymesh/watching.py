@@ -46,6 +46,69 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+class Reading:
+    """Decides whether, and when, a stream that ended before its time is opened again.
+
+    Args:
+        limits: How long to put up with silence and absence.
+        timeout: Seconds for the whole; None for no end.
+        on_cut: Told of every cut.
+    """
+
+    def __init__(self, limits: Limits, timeout: float | None, on_cut: OnCut | None) -> None:
+        self._limits = limits
+        self._on_cut = on_cut
+        self._begun_at = self._opened_at = time.monotonic()
+        self._deadline = None if timeout is None else self._begun_at + timeout
+        self._last_sign_of_life: float | None = None
+        self._delay = limits.first_delay
+
+    def open(self) -> float | None:
+        """Notes that a stream is opened, and returns the seconds that it may last."""
+        self._opened_at = time.monotonic()
+        return None if self._deadline is None else max(self._deadline - self._opened_at, 0.0)
+
+    def hear(self) -> None:
+        """Notes that the stream has brought something."""
+        self._last_sign_of_life = time.monotonic()
+
+    def pause_after(self, broken: grpc.RpcError | None) -> float:
+        """Returns the seconds to wait before the next stream.
+
+        Args:
+            broken: How the stream broke; None if it just ended.
+
+        Raises:
+            DeadlineExceeded: The timeout has passed.
+            Unreachable: The first stream could not be had, or no further one for all the patience.
+            TallymeshError: The mesh refused.
+        """
+        error: TallymeshError = Unreachable("the stream ended before its time")
+        if broken is not None:
+            error = translate(broken)
+            reached = self._last_sign_of_life is not None or error.request_id
+            if not is_accident(error) or not reached:
+                raise error from broken
+        limits, now = self._limits, time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            raise DeadlineExceeded("the time given has passed", code="DEADLINE_EXCEEDED")
+        patience = limits.opening if self._last_sign_of_life is None else limits.patience
+        if now - (self._last_sign_of_life or self._begun_at) > patience:
+            raise Unreachable(
+                f"not to be had for {patience:g} s ({error.message})",
+                reason=error.reason,
+                code=error.code,
+                request_id=error.request_id,
+            ) from error
+        if self._on_cut is not None:
+            self._on_cut(error)
+        if now - self._opened_at > limits.longest_delay:  # it had been well
+            self._delay = limits.first_delay
+        pause = max(self._delay * random.uniform(0.5, 1.0), error.retry_after or 0.0)  # noqa: S311
+        self._delay = min(self._delay * 2, limits.longest_delay)
+        return pause if self._deadline is None else min(pause, max(self._deadline - now, 0.0))
+
+
 def read_on(
     open_stream: Callable[[float | None], Stream[Item]],
     is_last: Callable[[Item], bool],
@@ -69,13 +132,9 @@ def read_on(
         Unreachable: The first stream could not be had, or no further one for all the patience.
         TallymeshError: The mesh refused.
     """
-    begun_at = time.monotonic()
-    deadline = None if timeout is None else begun_at + timeout
-    last_sign_of_life: float | None = None
-    delay = limits.first_delay
+    reading = Reading(limits, timeout, on_cut)
     while True:
-        opened_at = time.monotonic()
-        stream = open_stream(None if deadline is None else max(deadline - opened_at, 0.0))
+        stream = open_stream(reading.open())
         try:
             # Closed here, as a generator left to the garbage collector swallows a Ctrl-C.
             with closing(_Watchdog(stream, limits.silence).items()) as items:
@@ -83,33 +142,13 @@ def read_on(
                     yield item
                     if is_last(item):
                         return
-                    last_sign_of_life = time.monotonic()
-            error: TallymeshError = Unreachable("the stream ended before its time")
+                    reading.hear()
+            pause = reading.pause_after(None)
         except grpc.RpcError as broken:
-            error = translate(broken)
-            reached = last_sign_of_life is not None or error.request_id
-            if not is_accident(error) or not reached:
-                raise error from broken
+            pause = reading.pause_after(broken)
         finally:
             stream.cancel()
-        now = time.monotonic()
-        if deadline is not None and now >= deadline:
-            raise DeadlineExceeded("the time given has passed", code="DEADLINE_EXCEEDED")
-        patience = limits.opening if last_sign_of_life is None else limits.patience
-        if now - (last_sign_of_life or begun_at) > patience:
-            raise Unreachable(
-                f"not to be had for {patience:g} s ({error.message})",
-                reason=error.reason,
-                code=error.code,
-                request_id=error.request_id,
-            ) from error
-        if on_cut is not None:
-            on_cut(error)
-        if now - opened_at > limits.longest_delay:  # it had been well
-            delay = limits.first_delay
-        pause = max(delay * random.uniform(0.5, 1.0), error.retry_after or 0.0)  # noqa: S311
-        time.sleep(pause if deadline is None else min(pause, max(deadline - now, 0.0)))
-        delay = min(delay * 2, limits.longest_delay)
+        time.sleep(pause)
 
 
 class _Watchdog(Generic[Item]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -20,6 +20,7 @@ from tallymesh.errors import (
     TallymeshError,
 )
 from tallymesh.json_values import NotJson, from_value, to_struct
+from tallymesh.quantities import exact_text
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
 from tallymesh.v1.work_pb2 import (
@@ -170,6 +171,34 @@ def make_nth_prime(n: int) -> NthPrime:
         TypeError: It is no int.
     """
     return NthPrime(n=_fitting("job.work.nth_prime.n", n, 1, _PRIMES_TO_2_63))
+
+
+def make_add(numbers: Iterable[int | Decimal | str]) -> Add:
+    """Returns the work that adds numbers.
+
+    Raises:
+        InvalidField: One is no number.
+        TypeError: One is a float.
+    """
+    texts = []
+    for index, number in enumerate(numbers):
+        try:
+            texts.append(exact_text(number))
+        except ValueError as error:
+            field = f"job.work.add.numbers[{index}]"
+            raise InvalidField.of(field, number, "a number") from error
+    return Add(numbers=texts)
+
+
+def make_works(kernel: str | Callable[[Any], AnyWork], inputs: Iterable[Any]) -> Iterator[AnyWork]:
+    """Yields the work for each input.
+
+    Args:
+        kernel: The name of a kernel of one's own, or what makes a work of an input.
+        inputs: As the kernel, or that function, takes them.
+    """
+    for one in inputs:
+        yield custom(kernel, one) if isinstance(kernel, str) else kernel(one)
 
 
 def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None) -> CustomWork:

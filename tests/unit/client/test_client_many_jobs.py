@@ -75,7 +75,7 @@ def test_jobs_come_as_they_end_each_once(mesh: FakeMesh, client: Client) -> None
         [collected(ended(third, 3)), collected(), collected(ended(first, 1), ended(second, 2))]
     )
     # A job that is given twice comes once; one that is given by name gets a handle.
-    found = client.collect([first, second.name, third, second.name.removeprefix("jobs/")])
+    found = client.as_completed([first, second.name, third, second.name.removeprefix("jobs/")])
     assert [handle.result() for handle in found] == [3, 1, 2]
     assert first.result() == 1
     assert not second.ended
@@ -98,7 +98,7 @@ def test_a_collection_that_is_cut_asks_for_what_is_missing(
         ]
     )
     cuts: list[TallymeshError] = []
-    assert list(client.collect(handles, on_cut=cuts.append)) == [handles[i] for i in (1, 0, 2)]
+    assert list(client.as_completed(handles, on_cut=cuts.append)) == [handles[i] for i in (1, 0, 2)]
     assert len(cuts) == 1
     asked = [list(request.names) for request in mesh.asked("CollectJobs")]
     assert asked == [[handle.name for handle in handles], [handles[0].name, handles[2].name]]
@@ -116,7 +116,7 @@ def test_more_jobs_than_a_call_takes_are_asked_for_by_and_by(
             [collected(*(ended(f"jobs/j{index}") for index in (6, 2, 0)))],
         ]
     )
-    found = [handle.name for handle in client.collect(names)]
+    found = [handle.name for handle in client.as_completed(names)]
     assert found == [f"jobs/j{index}" for index in (3, 1, 5, 4, 6, 2, 0)]
     asked = [[name.removeprefix("jobs/j") for name in r.names] for r in mesh.asked("CollectJobs")]
     assert ["".join(indices) for indices in asked] == ["0123", "0245", "026"]
@@ -125,7 +125,7 @@ def test_more_jobs_than_a_call_takes_are_asked_for_by_and_by(
 def test_collecting_has_a_timeout_and_the_jobs_go_on(mesh: FakeMesh, client: Client) -> None:
     handles = client.submit_many([CountPrimes(stop=10)] * 4)
     mesh.streams.append([collected(ended(handles[0])), Silence()])
-    found = client.collect(handles, timeout=0.3)
+    found = client.as_completed(handles, timeout=0.3)
     assert next(found) is handles[0]
     with pytest.raises(WaitTimeout, match=r"and 2 more did not end within 0\.3 s") as caught:
         next(found)
@@ -134,13 +134,13 @@ def test_collecting_has_a_timeout_and_the_jobs_go_on(mesh: FakeMesh, client: Cli
 
 def test_a_collection_that_is_given_up_ends_its_call(mesh: FakeMesh, client: Client) -> None:
     mesh.streams.append([collected(ended("jobs/a")), Silence()])
-    for handle in client.collect(["a", "b"]):
+    for handle in client.as_completed(["a", "b"]):
         assert handle.name == "jobs/a"
         break
     mesh.streams.append([domain.NotFound("jobs/b")])
     with pytest.raises(NotFound):
-        list(client.collect(["b"]))
-    assert list(client.collect([])) == []
+        list(client.as_completed(["b"]))
+    assert list(client.as_completed([])) == []
 
 
 def test_results_come_in_the_order_of_the_works(mesh: FakeMesh, client: Client) -> None:
@@ -157,7 +157,7 @@ def test_results_come_in_the_order_of_the_works(mesh: FakeMesh, client: Client) 
             ),
         ]
     )
-    results = client.run_many([CountPrimes(stop=10)] * 4, request_id="r")
+    results = client.map(lambda stop: CountPrimes(stop=stop), [10] * 4, request_id="r")
     assert mesh.asked("BatchCreateJobs"), "they are submitted at once"
     assert [next(results), next(results), next(results)] == [0, Decimal("0.1"), 2]
     with pytest.raises(JobFailed):

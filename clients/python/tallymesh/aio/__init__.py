@@ -1,0 +1,1 @@
+"""The library for asyncio: the same names, the same defaults, to be awaited."""

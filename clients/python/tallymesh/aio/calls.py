@@ -1,0 +1,96 @@
+"""Calling the mesh, awaited: as tallymesh.calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from tallymesh.calls import Attempts, Metadata, UploadAttempts
+from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, Reading
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+Item = TypeVar("Item", bound=Message)
+
+
+class AsyncCaller:
+    """Makes calls with a client's metadata and deadline, and translates their errors."""
+
+    def __init__(self, timeout: float, metadata: Metadata) -> None:
+        self.timeout = timeout
+        self._metadata = tuple(metadata)
+
+    async def unary(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Returns the answer of a unary call, as Caller.unary()."""
+        attempts = Attempts(self.timeout if timeout is None else timeout)
+        while True:
+            try:
+                return await method(request, timeout=attempts.left(), metadata=self._metadata)
+            except grpc.aio.AioRpcError as failed:
+                pause = attempts.pause_after(failed)
+            await asyncio.sleep(pause)
+
+    async def upload(
+        self,
+        method: grpc.aio.StreamUnaryMultiCallable[Request, Answer],
+        requests: Sequence[Request],
+        timeout: float | None = None,
+    ) -> Answer:
+        """Returns the answer to a stream of requests, as Caller.upload()."""
+        attempts = UploadAttempts(self.timeout if timeout is None else timeout)
+        while True:
+            try:
+                return await method(
+                    iter(requests), timeout=attempts.left(), metadata=self._metadata
+                )
+            except grpc.aio.AioRpcError as failed:
+                pause = attempts.pause_after(failed)
+            await asyncio.sleep(pause)
+
+    def stream(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> grpc.aio.UnaryStreamCall[Request, Answer]:
+        """Opens a server stream; its errors come untranslated, while it is read."""
+        return method(request, timeout=timeout, metadata=self._metadata)
+
+
+async def read_on(
+    open_stream: Callable[[float | None], grpc.aio.UnaryStreamCall[Request, Item]],
+    is_last: Callable[[Item], bool],
+    *,
+    timeout: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    on_cut: OnCut | None = None,
+) -> AsyncIterator[Item]:
+    """Yields what the stream brings until its last message, as tallymesh.watching.read_on()."""
+    reading = Reading(limits, timeout, on_cut)
+    while True:
+        stream = open_stream(reading.open())
+        items = aiter(stream)
+        try:
+            while True:
+                async with asyncio.timeout(limits.silence):
+                    item = await anext(items)
+                yield item
+                if is_last(item):
+                    return
+                reading.hear()
+        except (TimeoutError, StopAsyncIteration):
+            pause = reading.pause_after(None)
+        except grpc.aio.AioRpcError as broken:
+            pause = reading.pause_after(broken)
+        finally:
+            stream.cancel()
+        await asyncio.sleep(pause)
