@@ -14,7 +14,7 @@ _ADD_WEIGHT = 20
 #: After a step of a crowd, who belongs to it is given a moment to come again, so that the next step
 #: is one too: a step takes this process and the store about the same time, whatever is in it.
 _CROWD = 3
-_MOMENT_SECONDS = 0.001
+_MOMENT_SECONDS = 0.002
 
 
 @dataclass(slots=True)
