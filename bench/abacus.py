@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 
 import grpc.aio
@@ -35,7 +36,11 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     with asyncio.Runner() as runner:
 
         def rate(address: str) -> list[float]:
-            return [adds / runner.run(_add_many(address, adds))]
+            with Client(address) as client:
+                before = client.abacus(_ABACUS).sum
+                seconds = runner.run(_add_many(address, adds))
+                assert client.abacus(_ABACUS).sum - before == adds, "a wrong sum"
+            return [adds / seconds]
 
         rates = interleaved(
             {"edge": lambda _: rate(mesh.edge), "direct": lambda _: rate(mesh.abacus)},
@@ -45,15 +50,22 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     numbers = 100_000 if quick else 1_000_000
     with Client(mesh.edge) as client:
 
-        def stream_rate(amounts: Sequence[int | str]) -> list[float]:
+        def stream_rate(amounts: Sequence[int | str], due: Decimal) -> list[float]:
+            before = client.abacus(_ABACUS).sum
             begun = time.perf_counter()
-            client.abacus(_ABACUS).add_many(amounts)
-            return [len(amounts) / (time.perf_counter() - begun)]
+            after = client.abacus(_ABACUS).add_many(amounts)
+            seconds = time.perf_counter() - begun
+            assert after - before == due, "a wrong sum"
+            return [len(amounts) / seconds]
 
         streams = interleaved(
             {
-                "integers": lambda _: stream_rate(range(numbers)),
-                "decimals": lambda _: stream_rate(["-123.45"] * numbers),
+                "integers": lambda _: stream_rate(
+                    range(numbers), Decimal(numbers * (numbers - 1) // 2)
+                ),
+                "decimals": lambda _: stream_rate(
+                    ["-123.45"] * numbers, Decimal("-123.45") * numbers
+                ),
             },
             rounds=rounds,
         )
