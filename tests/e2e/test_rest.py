@@ -215,7 +215,7 @@ def test_a_worker_needs_nothing_but_rest(rest: Rest) -> None:
 
 
 def test_the_page_is_served_with_a_policy(rest: Rest) -> None:
-    page = rest.request("GET", "/")
+    page = rest.request("GET", "/index.html")
     assert page.status == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'self'" in page.headers["content-security-policy"]

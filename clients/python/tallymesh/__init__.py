@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tallymesh.aio.client import AsyncClient
     from tallymesh.aio.dead_letters import AsyncDeadLetters
     from tallymesh.aio.jobs import AsyncJobHandle
+    from tallymesh.channel import Tls
     from tallymesh.client import Client
     from tallymesh.dead_letters import DeadLetters
     from tallymesh.errors import (
@@ -96,6 +97,7 @@ __all__ = [
     "StopTimeout",
     "Sum",
     "TallymeshError",
+    "Tls",
     "UnknownKernel",
     "Unreachable",
     "WaitTimeout",
@@ -109,6 +111,7 @@ _HOMES = {
     "aio.dead_letters": ("AsyncDeadLetters",),
     "aio.jobs": ("AsyncJobHandle",),
     "abacus": ("Abacus",),
+    "channel": ("Tls",),
     "client": ("Client",),
     "dead_letters": ("DeadLetters",),
     "jobs": ("JobHandle",),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from tallymesh.abacus import Abacus
-from tallymesh.address import choose_address
 from tallymesh.calls import Caller, new_request_id
-from tallymesh.channel import open_channel
+from tallymesh.channel import Connection, Tls
 from tallymesh.dead_letters import DeadLetters
 from tallymesh.errors import Unreachable
 from tallymesh.job_filters import JobFilters, make_list_request
@@ -70,8 +69,10 @@ class Client:
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | Sequence[str] | None = None,
         *,
+        tls: bool | Tls = False,
+        token: str | None = None,
         timeout: float = 10.0,
         metadata: Mapping[str, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -79,19 +80,25 @@ class Client:
         """Prepares the connection; it is made by the first call.
 
         Args:
-            address: `host:port`, `unix:/path`, or several `host:port` separated by commas, which
-                share the calls in turn. Default: TALLYMESH_ADDRESS, else localhost:8080.
+            address: `host:port`, `unix:/path`, or several `host:port`, in a list or separated by
+                commas, which share the calls in turn. Default: TALLYMESH_ADDRESS, else
+                localhost:8080.
+            tls: Speak TLS, as a mesh behind a proxy may ask; a Tls says how.
+            token: Sent with every call as `authorization: Bearer`. Beyond this machine it needs
+                TLS.
             timeout: Seconds that a unary call may take, its retries included.
             metadata: gRPC metadata to send with every call.
             limits: How long watches put up with silence and with the mesh being away.
 
         Raises:
-            InvalidField: The address is malformed.
+            InvalidField: The address is malformed, a file of `tls` cannot be read, or the token
+                would be sent in the open.
         """
-        self.address = choose_address(address)
+        connection = Connection(address, tls, token, metadata)
+        self.address = connection.address
         self._limits = limits
-        self._channel = open_channel(self.address)
-        self._caller = Caller(timeout, tuple((metadata or {}).items()))
+        self._channel = connection.open()
+        self._caller = Caller(timeout, connection.metadata)
         self._jobs = JobServiceStub(self._channel)
         self._abaci = AbacusServiceStub(self._channel)
         self._mesh = MeshServiceStub(self._channel)

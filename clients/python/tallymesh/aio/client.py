@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import grpc.aio
 
-from tallymesh.address import choose_address, parse_address
 from tallymesh.aio.abacus import AsyncAbacus
 from tallymesh.aio.calls import AsyncCaller, read_on
 from tallymesh.aio.dead_letters import AsyncDeadLetters
 from tallymesh.aio.jobs import AsyncJobHandle
 from tallymesh.calls import new_request_id
-from tallymesh.channel import make_options
+from tallymesh.channel import Connection, Tls
 from tallymesh.errors import Unreachable
 from tallymesh.job_filters import JobFilters, make_list_request
 from tallymesh.many_jobs import Missing, make_batches
@@ -72,18 +71,20 @@ class AsyncClient:
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | Sequence[str] | None = None,
         *,
+        tls: bool | Tls = False,
+        token: str | None = None,
         timeout: float = 10.0,
         metadata: Mapping[str, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Prepares the connection, as Client does; to be called where an event loop runs."""
-        self.address = choose_address(address)
+        connection = Connection(address, tls, token, metadata)
+        self.address = connection.address
         self._limits = limits
-        target = parse_address(self.address)
-        self._channel = grpc.aio.insecure_channel(target.name, options=make_options(target))
-        self._caller = AsyncCaller(timeout, tuple((metadata or {}).items()))
+        self._channel = connection.open_async()
+        self._caller = AsyncCaller(timeout, connection.metadata)
         self._jobs = JobServiceStub(self._channel)
         self._abaci = AbacusServiceStub(self._channel)
         self._mesh = MeshServiceStub(self._channel)
