@@ -106,6 +106,25 @@ async def test_one_reader_serves_all_watchers_and_leaves_with_the_last(
     await eventually(lambda: readers() == 0)
 
 
+async def test_a_store_of_several_shards_has_a_reader_for_each_that_is_watched(
+    start_node: StartNode, store_url: str, valkey_server: ValkeyServer
+) -> None:
+    store = await Store.open(store_url, shards=4)
+    names = [f"a{index}" for index in range(40)]
+    few = [name for name in names if store.shard_of("default", name) < 2]
+    watched = {store.shard_of("default", name) for name in few}
+    await store.close()
+    node = await start_node(store_url)
+    calls = [watch_sum(node, f"abaci/{name}") for name in few]
+    for call in calls:
+        await read(call)
+
+    def readers() -> int:
+        return str(valkey_server.execute("CLIENT", "LIST")).count("cmd=xread ")
+
+    await eventually(lambda: readers() == len(watched) == 2)
+
+
 async def test_an_unchanged_sum_is_told_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_KEEPALIVE_SECONDS", 0.1)
     call = watch_sum(node)
