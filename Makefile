@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test test-slow chaos generate web lint format lock bench clean
+.PHONY: help setup demo up test test-slow chaos generate web docs lint format lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ web: $(WEB)/node_modules/.package-lock.json ## Check and test the page, and buil
 	npm --prefix $(WEB) run check
 	npm --prefix $(WEB) test
 	npm --prefix $(WEB) run build
+
+docs: setup ## Build the documents as a site (build/site/index.html)
+	$(BIN)/sphinx-build -q -W --keep-going docs build/site
 
 lint: setup ## Check style, types, import rules and protos
 	$(BIN)/ruff check

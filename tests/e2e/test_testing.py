@@ -11,26 +11,23 @@ from tallymesh.testing import CannotStartMesh, mesh
 from tests.harness.polling import eventually_sync
 from tests.harness.processes import Processes
 
-KERNEL = """
-from tallymesh_kernels import kernel
-
-@kernel("testing.double")
-def double(work, chunk, context):
-    return 2 * work["n"]
-"""
+# The one that the quickstart shows.
+QUICKSTART = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
+KERNEL = QUICKSTART.split("```python\n# scoring.py\n")[1].split("```")[0]
 CONFTEST = """
 import pytest
 
 @pytest.fixture(scope="session")
 def tallymesh_kernels():
-    return ["doubling"]
+    return ["scoring"]
 """
 TESTS = """
 from tallymesh import custom
 
 def test_it(tallymesh_mesh):
     with tallymesh_mesh.client() as client:
-        assert client.run(custom("testing.double", {"n": 21}), chunks=1) == 42
+        work = custom("acme.score", {"items": ["a", "bb", "ccc"]})
+        assert client.run(work, chunks=2) == 6
 
 async def compute(mesh):
     async with mesh.async_client() as client:
@@ -52,7 +49,7 @@ with mesh() as running, running.client() as client:
 
 
 def test_a_user_tests_a_kernel_with_the_fixture(processes: Processes, tmp_path: Path) -> None:
-    for name, text in (("doubling", KERNEL), ("conftest", CONFTEST), ("test_mine", TESTS)):
+    for name, text in (("scoring", KERNEL), ("conftest", CONFTEST), ("test_mine", TESTS)):
         (tmp_path / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     run = processes.start(command, cwd=tmp_path)
