@@ -203,7 +203,12 @@ class Abacus:
 
         seen: int | None = None
         sums = read_on(
-            open_stream, lambda _: False, timeout=timeout, limits=self._limits, on_cut=on_cut
+            open_stream,
+            lambda _: False,
+            timeout=timeout,
+            limits=self._limits,
+            on_cut=on_cut,
+            reached=self._caller.reached,
         )
         for current in sums:
             if current.version != seen:

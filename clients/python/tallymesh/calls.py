@@ -52,6 +52,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
 # Codes by which a proxy, or gRPC itself, tells that a connection broke.
 _BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
 # Seconds before a stream that broke is sent again; each further time waits twice as long.
+_NO_CONNECTION = "cannot connect: "
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
@@ -68,15 +69,19 @@ class Stream(Protocol[Item_co]):
 class Attempts:
     """Decides whether, and when, a call that failed is made again: until its time is over.
 
-    Where the mesh itself says when it may be called again, as while its store is away, it is.
+    It is where the mesh itself says when, as while its store is away, and where the mesh is there
+    but a part of it is not, as while a gateway is restarted.
 
     Args:
         timeout: Seconds for all attempts together.
+        reached: The mesh has answered before.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, *, reached: bool) -> None:
         self._deadline = time.monotonic() + timeout
+        self._reached = reached
         self._away: errors.TallymeshError | None = None
+        self._delay = _FIRST_PAUSE
 
     def left(self) -> float:
         """Returns the seconds that the next attempt may take."""
@@ -98,27 +103,38 @@ class Attempts:
         return pause
 
     def _pause(self, error: errors.TallymeshError) -> float | None:
-        return error.retry_after if isinstance(error, errors.Unreachable) else None
+        if not isinstance(error, errors.Unreachable):
+            return None
+        if error.retry_after is not None:
+            return error.retry_after
+        return self._next_delay() if self._reached or was_reached(error) else None
+
+    def _next_delay(self) -> float:
+        delay = self._delay
+        self._delay = min(2 * delay, _LONGEST_PAUSE)
+        return delay
 
 
 class UploadAttempts(Attempts):
     """As Attempts, of a stream of requests: gRPC itself does not repeat one that broke."""
 
-    _delay = _FIRST_PAUSE
-
     def _pause(self, error: errors.TallymeshError) -> float | None:
         if not is_accident(error):
             return None
-        pause = max(self._delay, error.retry_after or 0.0)
-        self._delay = min(2 * self._delay, _LONGEST_PAUSE)
-        return pause
+        return max(self._next_delay(), error.retry_after or 0.0)
 
 
 class Caller:
-    """Makes calls with this client's metadata and deadline, and translates their errors."""
+    """Makes calls with this client's metadata and deadline, and translates their errors.
+
+    Attributes:
+        timeout: Seconds that a unary call may take.
+        reached: The mesh has answered.
+    """
 
     def __init__(self, timeout: float, metadata: Metadata) -> None:
         self.timeout = timeout
+        self.reached = False
         self._metadata = tuple(metadata)
 
     def unary(
@@ -140,12 +156,15 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = Attempts(self.timeout if timeout is None else timeout)
+        attempts = Attempts(self.timeout if timeout is None else timeout, reached=self.reached)
         while True:
             try:
-                return method(request, timeout=attempts.left(), metadata=self._metadata)
+                answer = method(request, timeout=attempts.left(), metadata=self._metadata)
             except grpc.RpcError as failed:
                 pause = attempts.pause_after(failed)
+            else:
+                self.reached = True
+                return answer
             time.sleep(pause)
 
     def upload(
@@ -166,7 +185,9 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = UploadAttempts(self.timeout if timeout is None else timeout)
+        attempts = UploadAttempts(
+            self.timeout if timeout is None else timeout, reached=self.reached
+        )
         while True:
             try:
                 return method(iter(requests), timeout=attempts.left(), metadata=self._metadata)
@@ -207,6 +228,11 @@ def is_accident(error: errors.TallymeshError) -> bool:
     return error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
 
 
+def was_reached(error: errors.TallymeshError) -> bool:
+    """Tells whether something of the mesh, perhaps only its edge, has answered."""
+    return not error.message.startswith(_NO_CONNECTION)
+
+
 def translate(error: grpc.RpcError) -> errors.TallymeshError:
     """Returns the error of this library for a failed call."""
     # Every RpcError that a channel raises is also the call it belongs to.
@@ -230,7 +256,7 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
 def _message(details: str) -> str:
     # gRPC tells the cause of a connection that it cannot make last, after all its own layers.
     if details.startswith(("failed to connect", "errors resolving", "DNS resolution failed")):
-        return f"cannot connect: {details.rpartition(': ')[2].rstrip(']')}"
+        return f"{_NO_CONNECTION}{details.rpartition(': ')[2].rstrip(']')}"
     return details
 
 

@@ -296,6 +296,7 @@ class Client:
             lambda answer: answer.HasField("result"),
             timeout=timeout,
             limits=self._limits,
+            reached=self._caller.reached,
         )
 
     def submit_many(

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from tallymesh.calls import Stream, is_accident, translate
+from tallymesh.calls import Stream, is_accident, translate, was_reached
 from tallymesh.errors import DeadlineExceeded, TallymeshError, Unreachable
 
 Item = TypeVar("Item", bound=Message)
@@ -53,11 +53,15 @@ class Reading:
         limits: How long to put up with silence and absence.
         timeout: Seconds for the whole; None for no end.
         on_cut: Told of every cut.
+        reached: The mesh has answered before.
     """
 
-    def __init__(self, limits: Limits, timeout: float | None, on_cut: OnCut | None) -> None:
+    def __init__(
+        self, limits: Limits, timeout: float | None, on_cut: OnCut | None, *, reached: bool
+    ) -> None:
         self._limits = limits
         self._on_cut = on_cut
+        self._reached = reached
         self._begun_at = self._opened_at = time.monotonic()
         self._deadline = None if timeout is None else self._begun_at + timeout
         self._last_sign_of_life: float | None = None
@@ -86,8 +90,8 @@ class Reading:
         error: TallymeshError = Unreachable("the stream ended before its time")
         if broken is not None:
             error = translate(broken)
-            reached = self._last_sign_of_life is not None or error.request_id
-            if not is_accident(error) or not reached:
+            heard = self._last_sign_of_life is not None or self._reached
+            if not is_accident(error) or not (heard or was_reached(error)):
                 raise error from broken
         limits, now = self._limits, time.monotonic()
         if self._deadline is not None and now >= self._deadline:
@@ -116,6 +120,7 @@ def read_on(
     timeout: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
     on_cut: OnCut | None = None,
+    reached: bool = False,
 ) -> Iterator[Item]:
     """Yields what the stream brings until its last message, opening it again when it is cut.
 
@@ -126,13 +131,14 @@ def read_on(
         timeout: Seconds for the whole; None for no end.
         limits: How long to put up with silence and absence.
         on_cut: Told of every cut.
+        reached: The mesh has answered before.
 
     Raises:
         DeadlineExceeded: The timeout has passed.
         Unreachable: The first stream could not be had, or no further one for all the patience.
         TallymeshError: The mesh refused.
     """
-    reading = Reading(limits, timeout, on_cut)
+    reading = Reading(limits, timeout, on_cut, reached=reached)
     while True:
         stream = open_stream(reading.open())
         try:

@@ -154,6 +154,7 @@ class AsyncAbacus:
             timeout=timeout,
             limits=self._limits,
             on_cut=on_cut,
+            reached=self._caller.reached,
         ):
             if current.version != seen:
                 seen = current.version

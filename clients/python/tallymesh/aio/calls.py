@@ -22,6 +22,7 @@ class AsyncCaller:
 
     def __init__(self, timeout: float, metadata: Metadata) -> None:
         self.timeout = timeout
+        self.reached = False
         self._metadata = tuple(metadata)
 
     async def unary(
@@ -31,12 +32,15 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer of a unary call, as Caller.unary()."""
-        attempts = Attempts(self.timeout if timeout is None else timeout)
+        attempts = Attempts(self.timeout if timeout is None else timeout, reached=self.reached)
         while True:
             try:
-                return await method(request, timeout=attempts.left(), metadata=self._metadata)
+                answer = await method(request, timeout=attempts.left(), metadata=self._metadata)
             except grpc.aio.AioRpcError as failed:
                 pause = attempts.pause_after(failed)
+            else:
+                self.reached = True
+                return answer
             await asyncio.sleep(pause)
 
     async def upload(
@@ -46,7 +50,9 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer to a stream of requests, as Caller.upload()."""
-        attempts = UploadAttempts(self.timeout if timeout is None else timeout)
+        attempts = UploadAttempts(
+            self.timeout if timeout is None else timeout, reached=self.reached
+        )
         while True:
             try:
                 return await method(
@@ -73,9 +79,10 @@ async def read_on(
     timeout: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
     on_cut: OnCut | None = None,
+    reached: bool = False,
 ) -> AsyncIterator[Item]:
     """Yields what the stream brings until its last message, as tallymesh.watching.read_on()."""
-    reading = Reading(limits, timeout, on_cut)
+    reading = Reading(limits, timeout, on_cut, reached=reached)
     while True:
         stream = open_stream(reading.open())
         items = aiter(stream)

@@ -184,6 +184,7 @@ class AsyncClient:
             lambda answer: answer.HasField("result"),
             timeout=timeout,
             limits=self._limits,
+            reached=self._caller.reached,
         )
 
     async def submit_many(
@@ -223,6 +224,7 @@ class AsyncClient:
                     timeout=missing.left(),
                     limits=self._limits,
                     on_cut=on_cut,
+                    reached=self._caller.reached,
                 ):
                     for handle in missing.take(answer):
                         yield handle

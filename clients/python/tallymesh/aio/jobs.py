@@ -130,7 +130,14 @@ class AsyncJobHandle:
                 return self._caller.stream(self._stub.WatchJob, watch, left)
             return self._caller.stream(self._stub.RunJob, request, left)
 
-        events = read_on(open_stream, is_ended, timeout=timeout, limits=self._limits, on_cut=on_cut)
+        events = read_on(
+            open_stream,
+            is_ended,
+            timeout=timeout,
+            limits=self._limits,
+            on_cut=on_cut,
+            reached=self._caller.reached,
+        )
         try:
             async for event in events:
                 self.job = after(self.job, event)
