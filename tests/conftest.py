@@ -68,7 +68,7 @@ def mesh() -> Iterator[LocalMesh]:
     """A whole mesh behind Envoy, as a user starts it; shared by all tests that do it no harm."""
     with Processes() as processes, tempfile.TemporaryDirectory(prefix="tm-mesh-") as path:
         # Two slots wherever this runs, so that a count lasts long enough to be watched.
-        kernels = ("--kernels", "tests.harness.own_kernels")
+        kernels = [f"--kernels=tests.harness.{name}" for name in ("own_kernels", "bad_kernels")]
         mesh = start_mesh(processes, Path(path), "--ephemeral", "--slots", "1", *kernels)
         yield mesh
         assert mesh.process.stop() == 0

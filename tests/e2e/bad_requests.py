@@ -345,7 +345,7 @@ def _of_names() -> Iterator[Bad]:
     """What is no name of a job, and the name of no job, wherever one is asked for."""
     commands = {
         "GetJob": "get", "WatchJob": "watch", "CancelJob": "cancel", "ReplayJob": "replay",
-        "ListChunks": "chunks",
+        "ListChunks": "chunks", "ListChunkLogs": "logs",
     }  # fmt: skip
     for call, request, field in (
         ("GetJob", "name", "name"),
@@ -353,6 +353,7 @@ def _of_names() -> Iterator[Bad]:
         ("CancelJob", "name", "name"),
         ("ReplayJob", "name", "name"),
         ("ListChunks", "parent", "parent"),
+        ("ListChunkLogs", "parent", "parent"),
         ("BatchGetJobs", "names", "names[0]"),
         ("CollectJobs", "names", "names[0]"),
     ):
@@ -453,6 +454,7 @@ def _of_pages() -> Iterator[Bad]:
     for method, request, most in (
         ("JobService/ListJobs", {}, 1000),
         ("JobService/ListChunks", {"parent": _NO_JOB}, 1000),
+        ("JobService/ListChunkLogs", {"parent": _NO_JOB}, 1000),
         ("DeadLetterService/ListDeadLetterGroups", {}, 1000),
         ("DeadLetterService/ListDeadLetters", {}, 1000),
         ("AbacusService/ListAbaci", {}, 500),

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tallymesh.jobs import JobHandle
     from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
     from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
-    from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
+    from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobEvent
     from tallymesh.v1.work_pb2 import Add, CountPrimes, CustomWork, NthPrime, Simulate, Work
     from tallymesh.watching import Limits
     from tallymesh.works import custom
@@ -66,6 +66,7 @@ __all__ = [
     "BacklogFull",
     "BatchesMissing",
     "Chunk",
+    "ChunkLog",
     "ChunkTimedOut",
     "Client",
     "CountPrimes",
@@ -118,7 +119,7 @@ _HOMES = {
     "watching": ("Limits",),
     "v1.abacus_service_pb2": ("LedgerEntry", "Sum"),
     "v1.dead_letter_service_pb2": ("DeadLetter", "DeadLetterGroup"),
-    "v1.job_pb2": ("Chunk", "Job", "JobEvent"),
+    "v1.job_pb2": ("Chunk", "ChunkLog", "Job", "JobEvent"),
     "v1.work_pb2": ("Add", "CountPrimes", "CustomWork", "NthPrime", "Simulate", "Work"),
     "works": ("custom",),
 }

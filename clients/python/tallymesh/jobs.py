@@ -8,10 +8,11 @@ from typing import Any
 
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
-from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobDelta, JobEvent
 from tallymesh.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
+    ListChunkLogsRequest,
     ListChunksRequest,
     ReplayJobRequest,
     RunJobRequest,
@@ -158,6 +159,20 @@ class JobHandle:
         while True:
             page = self._caller.unary(self._stub.ListChunks, request)
             yield from page.chunks
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def logs(self, chunk: int | None = None) -> Iterator[ChunkLog]:
+        """Yields what the chunks of the job have logged, by index; most log nothing.
+
+        Args:
+            chunk: Only of this one.
+        """
+        request = ListChunkLogsRequest(parent=self.name, page_size=1000, chunk=chunk)
+        while True:
+            page = self._caller.unary(self._stub.ListChunkLogs, request)
+            yield from page.chunk_logs
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tallymesh.v1 import dead_letter_service_pb2, errors_pb2, job_pb2, job_service_pb2
 from tallymesh.v1.work_pb2 import Result, Work
 from tallymesh_core.domain.jobs import (
+    ChunkLog,
     ChunkRecord,
     DeadLetter,
     DeadLetterGroup,
@@ -168,6 +169,18 @@ def chunk(job: str, record: ChunkRecord) -> job_pb2.Chunk:
         commit_time=_time(record.committed_ms),
         refused_duplicates=record.refused,
         error=_error(record.failure) if record.failure else None,
+    )
+
+
+def chunk_log(job: str, log: ChunkLog) -> job_pb2.ChunkLog:
+    """Returns the log of a chunk of the job `jobs/{job}`."""
+    return job_pb2.ChunkLog(
+        name=f"{job}/chunkLogs/{log.index}",
+        chunk=log.index,
+        attempt=log.attempt,
+        worker=log.worker,
+        log_time=_time(log.logged_ms),
+        text=log.text,
     )
 
 

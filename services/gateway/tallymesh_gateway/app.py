@@ -28,6 +28,7 @@ from tallymesh_core.rpc.server import (
     run_server,
     stop_on_signals,
 )
+from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.events import tail
 from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.inspection import Inspection
@@ -86,12 +87,13 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     if store is None:
         return
     jobs, leases = JobStore(store, backlog_limit=settings.backlog_limit), LeaseStore(store)
+    logs = ChunkLogStore(store)
     fleet = Fleet(leases)
     answers = Answers(settings.node, kernels, fleet)
     watches = Watches(jobs, answers, settings.node)
     collections = Collections(jobs, settings.node)
     computations = Computations(fleet, settings.node)
-    dispatcher = Dispatcher(jobs, leases, watches, collections, settings.node)
+    dispatcher = Dispatcher(jobs, leases, watches, collections, settings.node, logs=logs)
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
     report = HealthReport(SERVED)
@@ -100,6 +102,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     job_service_pb2_grpc.add_JobServiceServicer_to_server(
         JobService(
             jobs=jobs,
+            logs=logs,
             watches=watches,
             collections=collections,
             computations=computations,

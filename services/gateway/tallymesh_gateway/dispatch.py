@@ -12,7 +12,14 @@ from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.work_pb2 import Result, Work
 from tallymesh_core.domain.errors import ShuttingDown
-from tallymesh_core.domain.jobs import ChunkFailure, ChunkSpan, JobRecord, SpanResults
+from tallymesh_core.domain.jobs import (
+    ChunkFailure,
+    ChunkSpan,
+    JobRecord,
+    LoggedChunk,
+    SpanResults,
+)
+from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
@@ -50,6 +57,8 @@ class Dispatcher:
         watches: Watches,
         collections: Collections,
         node: str,
+        *,
+        logs: ChunkLogStore,
     ) -> None:
         """Begins with no call waiting.
 
@@ -59,12 +68,14 @@ class Dispatcher:
             watches: Told of commits at once, before the store's events tell of them.
             collections: Likewise.
             node: Name of this gateway.
+            logs: What chunks have logged.
         """
         self._jobs = jobs
         self._watches = watches
         self._collections = collections
         self._woken_for: set[str] = set()
         self._leases = leases
+        self._logs = logs
         self._node = node
         self._waiting: dict[_Waiting, None] = {}
         self._works: OrderedDict[str, pb.JobWork] = OrderedDict()
@@ -172,6 +183,10 @@ class Dispatcher:
         ):
             over.setdefault(span.ref, []).append(span)
         steps: list[Coroutine[Any, Any, Any]] = []
+        if request.logs:
+            # Before what ends their jobs: who sees the end finds the logs.
+            logs = [LoggedChunk(_span(one.chunk), one.text, one.failed) for one in request.logs]
+            await self._logs.keep(worker.name, logs)
         if results:
             steps.append(self._commit(worker, results, answer))
             steps += self._watches.looks({one.span.ref for one in results})

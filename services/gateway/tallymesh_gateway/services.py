@@ -19,10 +19,11 @@ from tallymesh.v1 import (
 )
 from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
-from tallymesh_core.domain.jobs import JobRecord, is_of_kernel
+from tallymesh_core.domain.jobs import MAX_CHUNKS, JobRecord, is_of_kernel
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.rpc import paging
 from tallymesh_core.rpc.context import current_caller
+from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.inspection import Inspection, StoreFacts
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway import answers, names, worker_calls
@@ -50,6 +51,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self,
         *,
         jobs: JobStore,
+        logs: ChunkLogStore,
         watches: Watches,
         collections: Collections,
         computations: Computations,
@@ -59,6 +61,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         acceptance: Acceptance,
     ) -> None:
         self._jobs = jobs
+        self._logs = logs
         self._collections = collections
         self._computations = computations
         self._keeper = keeper
@@ -204,6 +207,30 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             next_page_token=paging.page_token(str(following), job_id) if following < total else "",
             answered_by=self._node,
         )
+
+    async def ListChunkLogs(
+        self, request: job_service_pb2.ListChunkLogsRequest, context: Context
+    ) -> job_service_pb2.ListChunkLogsResponse:
+        """See the proto."""
+        job_id = names.job_id(request.parent, "parent")
+        size = paging.page_size(request.page_size, 100, 1000)
+        first = int(paging.page_cursor(request.page_token, job_id, "[0-9]{1,7}") or 0)
+        if request.HasField("chunk"):
+            if not 0 <= request.chunk <= MAX_CHUNKS:
+                raise InvalidField("chunk", request.chunk, f"a number from 0 to {MAX_CHUNKS}")
+            first, size = request.chunk, 1
+        logs, following, dropped = await self._logs.page(
+            current_caller().tenant, job_id, first=first, limit=size
+        )
+        answer = job_service_pb2.ListChunkLogsResponse(
+            answered_by=self._node, dropped_count=dropped
+        )
+        if request.HasField("chunk"):
+            logs, following = [log for log in logs if log.index == first], None
+        answer.chunk_logs.extend(answers.chunk_log(request.parent, log) for log in logs)
+        if following is not None:
+            answer.next_page_token = paging.page_token(str(following), job_id)
+        return answer
 
     async def Compute(
         self, request: job_service_pb2.ComputeRequest, context: Context

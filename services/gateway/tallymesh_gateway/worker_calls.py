@@ -20,6 +20,7 @@ _MAX_SLOTS, _MAX_KERNELS, _MAX_QUEUES = 1024, 256, 64
 _MAX_CAPACITY, _MAX_WAIT_MS = 65_536, 30_000
 _MAX_CALLS, _MAX_KNOWN_JOBS, _MAX_CHUNKS_A_CALL = 1024, 1024, 1 << 17
 _MAX_MESSAGE = 1024
+_MAX_LOG_BYTES = 16 * 1024
 _MAX_MICROS = 1 << 50
 _ATTEMPT_FAILED = (
     errors_pb2.ERROR_REASON_CHUNK_FAILED,
@@ -47,6 +48,9 @@ def check(request: pb.SynchronizeRequest) -> None:
     _check_ranges((one.chunks for one in request.results), "results")
     _check_ranges((one.chunk for one in request.failures), "failures")
     _check_ranges((one.chunk for one in request.progress), "progress")
+    _check_ranges((one.chunk for one in request.logs), "logs")
+    for i, log in enumerate(request.logs):
+        _within(len(log.text.encode()), f"logs[{i}].text", 0, _MAX_LOG_BYTES, "bytes")
     for i, result in enumerate(request.results):
         _check_result(result, f"results[{i}]")
     for i, failure in enumerate(request.failures):

@@ -55,6 +55,9 @@ class Context(Protocol):
     def progress(self, fraction: float) -> None:
         """Tells how much of the chunk is done, 0 to 1."""
 
+    def log(self, text: str) -> None:
+        """Adds lines to the chunk's log, of which the last 16 KiB are kept."""
+
     def check(self) -> None:
         """Raises Cancelled when the chunk is to stop."""
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -33,6 +33,7 @@ from tallymesh_kernels import (
     usable,
 )
 from tallymesh_kernels.loading import CannotLoad, load
+from tallymesh_worker.chunk_log import ChunkLog, redirect_prints
 from tallymesh_worker.frames import Order, Page, Report, pack, unpacker
 
 # Results of quick chunks go together, but none waits longer than this for the next one's end.
@@ -44,7 +45,12 @@ MIN_SUM: Final = -(2**63)
 MAX_SUM: Final = 2**63 - 1
 MAX_MESSAGE_CHARS: Final = 1024
 
+# What is said in words of its own, for whoever reads the error.
+_TOLD: Final = (ChunkError, Invalid, UnknownKernel)
+
 _PR_SET_PDEATHSIG: Final = 1
+
+_Outcome = TypeVar("_Outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,20 @@ class _Context:
         group: Results of chunks before it that have not been reported yet.
     """
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, log: ChunkLog) -> None:
         self.attempt = 1
         self.serial = 0
         self.group: _Group | None = None
         self._page = page
+        self._log = log
 
     def progress(self, fraction: float) -> None:
         """Says how far the chunk is, 0 to 1; cheap enough to be called at every step."""
         self._page.advance(min(max(fraction, 0.0), 1.0))
+
+    def log(self, text: str) -> None:
+        """Adds lines to the chunk's log."""
+        self._log.add(text)
 
     def check(self) -> None:
         """Raises Cancelled if the chunk is not wanted any more."""
@@ -139,7 +150,12 @@ class Computer:
     """Computes what is ordered and reports it."""
 
     def __init__(
-        self, orders: socket.socket, page: Page, registry: Registry, memory_limit: int
+        self,
+        orders: socket.socket,
+        page: Page,
+        registry: Registry,
+        memory_limit: int,
+        log: ChunkLog | None = None,
     ) -> None:
         """Prepares to compute.
 
@@ -149,12 +165,15 @@ class Computer:
             registry: The kernels.
             memory_limit: Resident bytes beyond which the process ends after some work, to be
                 replaced by a fresh one; 0 for no limit.
+            log: Where what is printed goes.
         """
         self._socket = orders
         self._page = page
         self._registry = registry
         self._memory_limit = memory_limit
-        self._context = _Context(page)
+        self._log = log or ChunkLog(page)
+        self._context = _Context(page, self._log)
+        self._pid = os.getpid()
         self._jobs: dict[int, _Job | str] = {}
 
     def serve(self) -> None:
@@ -213,9 +232,13 @@ class Computer:
                 continue
             page.begin(current, time.monotonic_ns())
             context.serial = current
+            self._log.open(current)
             try:
-                group.add(kernel.run(message, Chunk(index, chunk_count), context))
-            except (Exception, Cancelled) as error:
+                chunk = Chunk(index, chunk_count)
+                value = self._alone(lambda: kernel.run(message, chunk, context))  # noqa: B023
+                self._report_log(current)
+                group.add(value)
+            except BaseException as error:
                 group.skip()
                 self._report_end(current, error)
         group.report()
@@ -252,20 +275,38 @@ class Computer:
         cpu, started = time.process_time_ns(), time.monotonic_ns()
         self._page.begin(serial, started)
         self._context.attempt, self._context.serial = attempt, serial
+        self._log.open(serial)
         try:
-            result = _encode(compute(job))
-        except (Exception, Cancelled) as error:
+            result = _encode(self._alone(lambda: compute(job)))
+        except BaseException as error:
             self._report_end(serial, error)
         else:
+            self._report_log(serial)
             micros = (time.process_time_ns() - cpu) // 1000
             wall = time.monotonic_ns() - started
             self._report(Report.RESULT, serial, result, micros, started, wall)
 
+    def _alone(self, compute: Callable[[], _Outcome]) -> _Outcome:
+        """Calls a kernel, and goes on in this process only, whichever it has forked."""
+        try:
+            return compute()
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)
+
     def _report_end(self, serial: int, error: BaseException) -> None:
         if isinstance(error, Cancelled):
+            self._report_log(serial)
             self._report(Report.DROPPED, serial)
-        else:
-            self._report(Report.FAILED, serial, isinstance(error, Invalid), _sentence(error))
+            return
+        if not isinstance(error, _TOLD):
+            self._log.add_traceback(error)
+        self._report_log(serial, failed=True)
+        self._report(Report.FAILED, serial, isinstance(error, Invalid), _sentence(error))
+
+    def _report_log(self, serial: int, *, failed: bool = False) -> None:
+        if text := self._log.close():
+            self._report(Report.LOG, serial, text, failed)
 
     def _report(self, *frame: Any) -> None:
         self._socket.sendall(pack(*frame))
@@ -286,10 +327,12 @@ def main(arguments: list[str]) -> None:
         registry = usable(load(arguments[4:]))
     except CannotLoad as error:
         sys.exit(f"compute process: {error}")
+    log = ChunkLog(page)
+    redirect_prints(log)
     gc.freeze()  # what is loaded by now stays: no collection needs to look at it
     with socket.socket(fileno=descriptor) as orders:
         try:
-            Computer(orders, page, registry, memory_limit).serve()
+            Computer(orders, page, registry, memory_limit, log).serve()
         except ConnectionError:
             return  # the worker has gone or has given this process up
 
@@ -303,7 +346,9 @@ def _encode(result: work_pb2.Result) -> bytes:
 
 def _sentence(error: BaseException) -> str:
     told = " ".join(str(error).split())
-    if not isinstance(error, ChunkError | Invalid | UnknownKernel):
+    if isinstance(error, SystemExit):
+        told = f"the kernel called sys.exit({error.code!r})"
+    elif not isinstance(error, _TOLD):
         told = f"{type(error).__name__}: {told}" if told else type(error).__name__
     return told if len(told) <= MAX_MESSAGE_CHARS else f"{told[: MAX_MESSAGE_CHARS - 1]}…"
 

@@ -268,6 +268,10 @@ class Foreman:
         self._pump()
         self.news()
 
+    def logged(self, chunk: Span, text: bytes, *, failed: bool) -> None:
+        """Hands in what a chunk has logged."""
+        self._outbox.add_log(chunk, text, failed=failed)
+
     def available(self, unfinished: list[Span]) -> None:
         """Gives a process that can take it the next work."""
         self._requeue(unfinished)

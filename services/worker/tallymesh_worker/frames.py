@@ -2,8 +2,9 @@
 
 Two ways, each for what it is good at. A stream of msgpack arrays over a socket pair carries work
 one way and results the other. A page of shared memory carries what must be read or written at any
-moment: what is running, since when, how far, and what is void. So a progress report costs a store,
-a check for cancellation a load, and a process that was killed still tells what it was computing.
+moment: what is running, since when, how far, what it logs, and what is void. So a progress report
+costs a store, a check for cancellation a load, and a process that was killed still tells what it
+was computing.
 
 A *serial* numbers the chunks sent to one process: from 1, without gaps, in the order in which they
 are computed. It says which one is meant even when the same chunk is sent twice.
@@ -15,9 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-PAGE_BYTES: Final = mmap.PAGESIZE
+LOG_BYTES: Final = 16 * 1024
+_LOG_AT: Final = mmap.PAGESIZE
+PAGE_BYTES: Final = _LOG_AT + LOG_BYTES
 # Order of the page's 64-bit words.
-_RUNNING, _STARTED, _FRACTION, _VOID_BELOW, _KEPT = range(5)
+_RUNNING, _STARTED, _FRACTION, _VOID_BELOW, _KEPT, _LOGGED, _LOG_SIZE = range(7)
 
 
 class Order(enum.IntEnum):
@@ -52,6 +55,8 @@ class Report(enum.IntEnum):
     """serial, whether the work itself is invalid, a sentence."""
     DROPPED = 6
     """serial: begun, then given up as it had become void."""
+    LOG = 7
+    """serial, text as bytes, whether the chunk failed: what it logged. Comes before its end."""
 
 
 def pack(*frame: Any) -> bytes:
@@ -76,7 +81,7 @@ class Running(NamedTuple):
 
 
 class Page:
-    """Shared memory of a compute process and its worker. Each word has one writer."""
+    """Shared memory of a compute process and its worker. Each word, and the log, has one writer."""
 
     def __init__(self, descriptor: int) -> None:
         """Maps the page.
@@ -109,6 +114,18 @@ class Page:
     def advance(self, fraction: float) -> None:
         """Says how far the running chunk is."""
         self._reals[_FRACTION] = fraction
+
+    def keep_log(self, serial: int, text: bytes) -> None:
+        """Keeps what the running chunk has logged, at most LOG_BYTES."""
+        self._words[_LOG_SIZE] = 0
+        self._words[_LOGGED] = serial
+        self._map[_LOG_AT : _LOG_AT + len(text)] = text
+        self._words[_LOG_SIZE] = len(text)
+
+    def log(self, serial: int) -> bytes:
+        """Returns what a chunk has logged, if it was the last to do so."""
+        size = self._words[_LOG_SIZE] if self._words[_LOGGED] == serial else 0
+        return self._map[_LOG_AT : _LOG_AT + size]
 
     def running(self) -> Running:
         """Returns what is being computed."""

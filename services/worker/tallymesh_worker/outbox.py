@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tallymesh.v1 import dispatch_service_pb2, errors_pb2, work_pb2
+from tallymesh_worker.frames import LOG_BYTES
 from tallymesh_worker.spans import Span
 from tallymesh_worker.times import Times
 
@@ -26,17 +27,19 @@ class Parcel:
         begun: When the first chunk of each of the results was begun, on the monotonic clock in ns.
         failures: Chunks that failed.
         returned: Chunks handed back untouched.
-        size: Bytes of the results and failures, roughly.
+        logs: What chunks have logged.
+        size: Bytes of the results, failures and logs, roughly.
     """
 
     results: list[dispatch_service_pb2.ChunkResults] = field(default_factory=list)
     begun: list[int] = field(default_factory=list)
     failures: list[dispatch_service_pb2.ChunkFailure] = field(default_factory=list)
     returned: list[Span] = field(default_factory=list)
+    logs: list[dispatch_service_pb2.LoggedChunk] = field(default_factory=list)
     size: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.results or self.failures or self.returned)
+        return bool(self.results or self.failures or self.returned or self.logs)
 
     def tell_ages(self, request: dispatch_service_pb2.SynchronizeRequest) -> None:
         """Says in a call that hands in the results how long ago they were begun."""
@@ -129,6 +132,15 @@ class Outbox:
         parcel.failures.append(failure)
         parcel.size += failure.ByteSize()
 
+    def add_log(self, chunk: Span, text: bytes, *, failed: bool) -> None:
+        """Adds what a chunk has logged; it goes along with what is told next."""
+        log = dispatch_service_pb2.LoggedChunk(
+            chunk=chunk.to_range(), text=_fitting(text), failed=failed
+        )
+        parcel = self._open(due=math.inf)
+        parcel.logs.append(log)
+        parcel.size += log.ByteSize()
+
     def add_returned(self, chunks: list[Span]) -> None:
         """Adds chunks that are handed back untouched."""
         if chunks:
@@ -149,3 +161,9 @@ class Outbox:
         if not self._parcels or self._parcels[-1].size > PARCEL_BYTES:
             self._parcels.append(Parcel())
         return self._parcels[-1]
+
+
+def _fitting(text: bytes) -> str:
+    # What replaces a byte that is no UTF-8 takes three.
+    told = text.decode(errors="replace").encode()[-LOG_BYTES:]
+    return told.decode(errors="ignore")

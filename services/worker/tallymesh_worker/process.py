@@ -1,6 +1,7 @@
 """A compute process as its worker sees it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -37,6 +38,9 @@ class Listener(Protocol):
 
     def failed(self, job: Job, chunk: Span, message: str, *, refused: bool) -> None:
         """A chunk has failed; `refused` if the work itself is invalid."""
+
+    def logged(self, chunk: Span, text: bytes, *, failed: bool) -> None:
+        """A chunk has logged something, and is about to end; `failed` if that is why."""
 
     def available(self, unfinished: list[Span]) -> None:
         """The process can be sent work again; `unfinished` is what it gave up unasked."""
@@ -111,11 +115,11 @@ class _Stop:
     """A chunk that is being stopped.
 
     Attributes:
-        serial: Which one.
+        chunk: Which one.
         over: To be called once it is not computed any more.
     """
 
-    serial: int
+    chunk: RunningChunk
     over: Callable[[], None]
 
 
@@ -280,7 +284,7 @@ class ComputeProcess:
         """
         self._void(kept=0)
         if chunk:
-            self._stop = _Stop(chunk.serial, over)
+            self._stop = _Stop(chunk, over)
         return self._take_all(chunk.span if chunk else None)
 
     async def close(self) -> None:
@@ -368,9 +372,12 @@ class ComputeProcess:
             self._owner.ready(self)
             return
         serial = facts[0]
+        if kind == Report.LOG:
+            self._tell_log(serial, *facts[1:])
+            return
         last = serial + len(facts[1]) - 1 if kind in (Report.SUMS, Report.PARTIALS) else serial
         if self._stop:
-            if last >= self._stop.serial:
+            if last >= self._stop.chunk.serial:
                 self._conclude_stop()
                 if not self._leaving:
                     self.listener.available([])
@@ -394,6 +401,13 @@ class ComputeProcess:
             case Report.DROPPED:
                 self.listener.available([span])
 
+    def _tell_log(self, serial: int, text: bytes, failed: bool) -> None:
+        if self._stop and self._stop.chunk.serial == serial:
+            self.listener.logged(self._stop.chunk.span, text, failed=True)
+        for batch in self._batches:
+            if batch.serial <= serial < batch.end:
+                self.listener.logged(batch.part(serial, serial + 1), text, failed=failed)
+
     def _settle(self, serial: int, end: int) -> tuple[Job, Span] | None:
         """Takes the chunks of the serials from the books, if they are there."""
         while self._batches and self._batches[0].end <= serial:
@@ -414,6 +428,9 @@ class ComputeProcess:
             over()
 
     def _reap(self) -> None:
+        # While nobody has waited for it, its group is nobody else's: what it started ends with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
         self._leave()
         while self._receive():
@@ -423,6 +440,9 @@ class ComputeProcess:
         self._loop.remove_writer(self._socket)
         if self._timer:
             self._timer.cancel()
+        last = self._page.running().serial
+        if last and (text := self._page.log(last)):
+            self._tell_log(last, text, failed=True)
         running = self.running()
         crashed = running.span if running else None
         unfinished = self._take_all(crashed)

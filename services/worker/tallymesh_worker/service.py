@@ -54,6 +54,9 @@ class _Computation:
         """Takes the failure."""
         self._fail(ChunkFailed(message))
 
+    def logged(self, chunk: Span, text: bytes, *, failed: bool) -> None:
+        """Nobody asks for a log where there is no job to keep it with."""
+
     def available(self, unfinished: list[Span]) -> None:
         """Takes it for a failure that the process gave up."""
         if unfinished:

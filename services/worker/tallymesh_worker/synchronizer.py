@@ -245,6 +245,7 @@ class Synchronizer:
             results=parcel.results,
             failures=parcel.failures,
             returned=[span.to_range() for span in joined(parcel.returned)],
+            logs=parcel.logs,
             progress=[
                 dispatch_service_pb2.ChunkProgress(chunk=span.to_range(), fraction=fraction)
                 for span, fraction in progress

@@ -113,6 +113,11 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.ListChunksResponse:
         return job_service_pb2.ListChunksResponse()
 
+    async def ListChunkLogs(
+        self, request: job_service_pb2.ListChunkLogsRequest, context: Context
+    ) -> job_service_pb2.ListChunkLogsResponse:
+        return job_service_pb2.ListChunkLogsResponse()
+
     @staticmethod
     def _check(job: job_pb2.Job) -> None:
         if job.chunk_count > 2**22:

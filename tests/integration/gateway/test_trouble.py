@@ -14,6 +14,7 @@ from tallymesh.v1 import dispatch_service_pb2 as dispatch_pb
 from tallymesh.v1 import errors_pb2, job_pb2, work_pb2
 from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh_core.rpc.paging import page_token
+from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
@@ -209,7 +210,8 @@ async def test_what_has_ended_on_several_shards_is_heard_before_the_beat(store_u
     jobs, leases = JobStore(store), LeaseStore(store, transit_seconds=0)
     watches = Watches(jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1")
     collections = Collections(jobs, "gateway-1")
-    dispatcher = Dispatcher(jobs, leases, watches, collections, "gateway-1")
+    logs = ChunkLogStore(store)
+    dispatcher = Dispatcher(jobs, leases, watches, collections, "gateway-1", logs=logs)
     queues = {store.shard_of("default", f"q{i}"): f"q{i}" for i in range(16)}
     worker = dispatch_pb.Worker(
         name="w1", uid="uid-of-w1", slots=1, kernels=["simulate"], queues=queues.values()

@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tallymesh import custom
 from tallymesh.v1 import errors_pb2, work_pb2
 from tests.harness.polling import eventually
 from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
@@ -186,6 +187,19 @@ async def test_a_process_that_grows_too_large_is_replaced_between_batches(
     assert job.counted_once
     assert job.failures == []
     await eventually(lambda: not all(psutil.pid_exists(pid) for pid in before))
+
+
+async def test_a_kernel_that_leaks_costs_a_process_now_and_then(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    await start_worker(slots=1, child_memory_mib=150, kernels="tests.harness.bad_kernels")
+    before = {process.pid for process in compute_processes()}
+    work = custom("bad.leaks", {"mib": 60})
+    job = gateway.add("job", work_pb2.Work(custom=work), 6)
+    await eventually(lambda: job.done)
+    assert job.counted_once
+    assert job.failures == []
+    await eventually(lambda: not any(psutil.pid_exists(pid) for pid in before))
 
 
 async def test_what_waits_behind_long_chunks_is_handed_back(

@@ -32,7 +32,7 @@ from tallymesh.v1 import (
     mesh_service_pb2 as meshes,
 )
 from tallymesh.v1.errors_pb2 import ERROR_REASON_CHUNK_FAILED, ErrorReason
-from tallymesh.v1.job_pb2 import Chunk, Job, JobDelta, JobEvent, Keepalive, Progress
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobDelta, JobEvent, Keepalive, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, Result, Work
 from tallymesh_core.domain.decimals import Exact, format_decimal, parse_decimal, total
 from tallymesh_core.domain.errors import DomainError, NotFound
@@ -96,6 +96,7 @@ class FakeMesh(
         self.job = running_job()
         self.listed: list[Job] = []
         self.chunks: list[Chunk] = []
+        self.chunk_logs: list[ChunkLog] = []
         self.groups: list[letters.DeadLetterGroup] = []
         self.dead_letters: list[letters.DeadLetter] = []
         self.health = meshes.GetHealthResponse(status=meshes.GetHealthResponse.STATUS_HEALTHY)
@@ -201,6 +202,11 @@ class FakeMesh(
         self._begin("ListChunks", request, context)
         page, token = self._page(self.chunks, request)
         return services.ListChunksResponse(chunks=page, next_page_token=token)
+
+    def ListChunkLogs(self, request: Any, context: Any) -> services.ListChunkLogsResponse:
+        self._begin("ListChunkLogs", request, context)
+        page, token = self._page(self.chunk_logs, request)
+        return services.ListChunkLogsResponse(chunk_logs=page, next_page_token=token)
 
     def CancelJob(self, request: Any, context: Any) -> Job:
         self._begin("CancelJob", request, context)

@@ -10,10 +10,14 @@ class Recording:
         self.attempt = attempt
         self.checks = 0
         self.fractions: list[float] = []
+        self.lines: list[str] = []
         self._cancel_at = cancel_at
 
     def progress(self, fraction: float) -> None:
         self.fractions.append(fraction)
+
+    def log(self, text: str) -> None:
+        self.lines += text.splitlines()
 
     def check(self) -> None:
         self.checks += 1

@@ -12,10 +12,11 @@ import grpc.aio
 from tallymesh.aio.calls import AsyncCaller, read_on
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.jobs import POLL_SECONDS, after, is_ended, needs_watching
-from tallymesh.v1.job_pb2 import Chunk, Job, JobEvent
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobEvent
 from tallymesh.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
+    ListChunkLogsRequest,
     ListChunksRequest,
     ReplayJobRequest,
     RunJobRequest,
@@ -111,6 +112,17 @@ class AsyncJobHandle:
             page = await self._caller.unary(self._stub.ListChunks, request)
             for chunk in page.chunks:
                 yield chunk
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def logs(self, chunk: int | None = None) -> AsyncIterator[ChunkLog]:
+        """Yields what the chunks of the job have logged, by index, as JobHandle.logs()."""
+        request = ListChunkLogsRequest(parent=self.name, page_size=1000, chunk=chunk)
+        while True:
+            page = await self._caller.unary(self._stub.ListChunkLogs, request)
+            for log in page.chunk_logs:
+                yield log
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tallymesh.cli import text
 from tallymesh.json_values import from_struct
-from tallymesh.v1.job_pb2 import Chunk, Job, Progress
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, Progress
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, CustomWork, Work
 from tallymesh.works import outcome, state_name
 
@@ -176,6 +176,12 @@ def chunk_table(chunks: Sequence[Chunk]) -> str:
     ]
     columns = "CHUNK STATE WORKER ATTEMPT LEASED START COMMIT TOOK REFUSED ERROR"
     return text.table(columns.split(), rows, right="CHUNK ATTEMPT START COMMIT TOOK REFUSED")
+
+
+def log_text(log: ChunkLog) -> str:
+    """Returns what a chunk has logged, under a line that says which."""
+    head = f"chunk {log.chunk}, attempt {log.attempt} on {log.worker}, {text.clock(log.log_time)}:"
+    return "\n  ".join((head, *log.text.splitlines()))
 
 
 def failure_text(error: Job.Error) -> str:

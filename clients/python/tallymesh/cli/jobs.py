@@ -1,4 +1,4 @@
-"""Commands about jobs: list, get, watch, cancel, replay, chunks."""
+"""Commands about jobs: list, get, watch, cancel, replay, chunks, logs."""
 # ruff: noqa: D301 - \b is click's mark for lines to be left as they stand
 
 from __future__ import annotations
@@ -241,3 +241,23 @@ def chunks(settings: Settings, name: str, limit: int) -> None:
     from tallymesh.cli.job_text import chunk_table
 
     write_all(settings, "chunks", listed, lambda: chunk_table(listed))
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--chunk", type=click.IntRange(0, 2**22), help="Only of this chunk.")
+@common_options
+@pass_settings
+def logs(settings: Settings, name: str, chunk: int | None) -> None:
+    """Show what a job's chunks have logged and printed, and the traceback of what they raised.
+
+    \b
+    Example:
+      tallymesh jobs logs 1m80bxc6859yzg00 --chunk 7
+    """
+    with settings.connect() as client:
+        listed = list(client.job(name).logs(chunk))
+
+    from tallymesh.cli.job_text import log_text
+
+    write_all(settings, "chunk_logs", listed, lambda: "\n".join(map(log_text, listed)))

@@ -164,6 +164,7 @@ class SynchronizeRequest(_message.Message):
     KNOWN_JOBS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Unique for each call of this worker: 1 to 64 visible ASCII characters. Repeating a call repeats
     it.
@@ -221,6 +222,12 @@ class SynchronizeRequest(_message.Message):
         until they have stopped need not use this.
         """
 
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedChunk]:
+        """What chunks have logged, of any in `held` or of those that have just ended. Best told in the call
+        that hands in or back the chunk, or before.
+        """
+
     def __init__(
         self,
         *,
@@ -237,10 +244,11 @@ class SynchronizeRequest(_message.Message):
         known_jobs: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
         stopping: _abc.Iterable[Global___ChunkRange] | None = ...,
+        logs: _abc.Iterable[Global___LoggedChunk] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "capacity", b"capacity", "draining", b"draining", "failures", b"failures", "held", b"held", "known_jobs", b"known_jobs", "open_call_ids", b"open_call_ids", "progress", b"progress", "results", b"results", "returned", b"returned", "stopping", b"stopping", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "capacity", b"capacity", "draining", b"draining", "failures", b"failures", "held", b"held", "known_jobs", b"known_jobs", "logs", b"logs", "open_call_ids", b"open_call_ids", "progress", b"progress", "results", b"results", "returned", b"returned", "stopping", b"stopping", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +347,38 @@ class ChunkFailure(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChunkFailure: _TypeAlias = ChunkFailure  # noqa: Y015
+
+@_typing.final
+class LoggedChunk(_message.Message):
+    """What an attempt at a chunk has logged. The text of a later attempt takes its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Lines for a person: at most 16 KiB."""
+    failed: _builtins.bool
+    """The attempt has failed, so that its log is worth more than others where a job has too many."""
+    @_builtins.property
+    def chunk(self) -> Global___ChunkRange:
+        """Which chunk; count is 1."""
+
+    def __init__(
+        self,
+        *,
+        chunk: Global___ChunkRange | None = ...,
+        text: _builtins.str = ...,
+        failed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "failed", b"failed", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedChunk: _TypeAlias = LoggedChunk  # noqa: Y015
 
 @_typing.final
 class ChunkProgress(_message.Message):

@@ -699,6 +699,53 @@ class Chunk(_message.Message):
 Global___Chunk: _TypeAlias = Chunk  # noqa: Y015
 
 @_typing.final
+class ChunkLog(_message.Message):
+    """What a chunk has logged: the lines of its kernel's `context.log`, what it printed, each such line
+    marked [stdout] or [stderr], and the traceback of an exception that it raised. Of its last attempt
+    that logged anything.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    LOG_TIME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, `jobs/{job}/chunkLogs/{chunk}`; {chunk} is the index of the chunk."""
+    chunk: _builtins.int
+    """The index of the chunk; that of a job's last step is the job's chunk_count."""
+    attempt: _builtins.int
+    """Which attempt, from 1."""
+    worker: _builtins.str
+    """The worker on which it ran."""
+    text: _builtins.str
+    """The lines: the last 16 KiB of them."""
+    @_builtins.property
+    def log_time(self) -> _timestamp_pb2.Timestamp:
+        """When the mesh was told of it."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        chunk: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        worker: _builtins.str = ...,
+        log_time: _timestamp_pb2.Timestamp | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chunk", b"chunk", "log_time", b"log_time", "name", b"name", "text", b"text", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChunkLog: _TypeAlias = ChunkLog  # noqa: Y015
+
+@_typing.final
 class JobEvent(_message.Message):
     """One message of a watch. The first is a snapshot; the last is `ended`, after which the stream
     closes with OK. A stream that ends in any other way was cut: watch again, nothing is missed.

@@ -518,6 +518,80 @@ class ListChunksResponse(_message.Message):
 Global___ListChunksResponse: _TypeAlias = ListChunksResponse  # noqa: Y015
 
 @_typing.final
+class ListChunkLogsRequest(_message.Message):
+    """Asks for what the chunks of a job have logged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`jobs/{job}`."""
+    page_size: _builtins.int
+    """At most so many chunks: 1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    chunk: _builtins.int
+    """Only of this chunk, 0 to 4,194,304."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        chunk: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk", b"_chunk", "chunk", b"chunk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk", b"_chunk", "chunk", b"chunk", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__chunk: _TypeAlias = _typing.Literal["chunk"]  # noqa: Y015
+    _WhichOneofArgType__chunk: _TypeAlias = _typing.Literal["_chunk", b"_chunk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chunk) -> _WhichOneofReturnType__chunk | None: ...
+
+Global___ListChunkLogsRequest: _TypeAlias = ListChunkLogsRequest  # noqa: Y015
+
+@_typing.final
+class ListChunkLogsResponse(_message.Message):
+    """A page of logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_LOGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    answered_by: _builtins.str
+    """The gateway that answered."""
+    dropped_count: _builtins.int
+    """How many logs of the job were dropped, as it had too many already. Those of failed attempts are
+    dropped only where they fill 1 MiB; others where there are 512 KiB.
+    """
+    @_builtins.property
+    def chunk_logs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.ChunkLog]:
+        """The logs, by the chunk's index."""
+
+    def __init__(
+        self,
+        *,
+        chunk_logs: _abc.Iterable[_job_pb2.ChunkLog] | None = ...,
+        next_page_token: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+        dropped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "chunk_logs", b"chunk_logs", "dropped_count", b"dropped_count", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChunkLogsResponse: _TypeAlias = ListChunkLogsResponse  # noqa: Y015
+
+@_typing.final
 class ComputeRequest(_message.Message):
     """Asks to compute without a job."""
 

@@ -93,6 +93,11 @@ class JobServiceStub(object):
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.SerializeToString,
                 response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.FromString,
                 _registered_method=True)
+        self.ListChunkLogs = channel.unary_unary(
+                '/tallymesh.v1.JobService/ListChunkLogs',
+                request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsRequest.SerializeToString,
+                response_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsResponse.FromString,
+                _registered_method=True)
         self.Compute = channel.unary_stream(
                 '/tallymesh.v1.JobService/Compute',
                 request_serializer=tallymesh_dot_v1_dot_job__service__pb2.ComputeRequest.SerializeToString,
@@ -220,6 +225,16 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListChunkLogs(self, request, context):
+        """Lists what the chunks of a job have logged, by index; chunks that have logged nothing are left
+        out. At most 1 MiB is kept of a job, for as long as the job.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compute(self, request, context):
         """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
         A first message says which worker has begun, then comes progress, at least every 5 s, and the
@@ -292,6 +307,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListChunks,
                     request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.FromString,
                     response_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.SerializeToString,
+            ),
+            'ListChunkLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChunkLogs,
+                    request_deserializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsRequest.FromString,
+                    response_serializer=tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsResponse.SerializeToString,
             ),
             'Compute': grpc.unary_stream_rpc_method_handler(
                     servicer.Compute,
@@ -599,6 +619,33 @@ class JobService(object):
             '/tallymesh.v1.JobService/ListChunks',
             tallymesh_dot_v1_dot_job__service__pb2.ListChunksRequest.SerializeToString,
             tallymesh_dot_v1_dot_job__service__pb2.ListChunksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChunkLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tallymesh.v1.JobService/ListChunkLogs',
+            tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsRequest.SerializeToString,
+            tallymesh_dot_v1_dot_job__service__pb2.ListChunkLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

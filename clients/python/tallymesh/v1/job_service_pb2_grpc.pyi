@@ -107,6 +107,12 @@ class JobServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
     """
+    ListChunkLogs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListChunkLogsRequest, _job_service_pb2.ListChunkLogsResponse]
+    """Lists what the chunks of a job have logged, by index; chunks that have logged nothing are left
+    out. At most 1 MiB is kept of a job, for as long as the job.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+    """
     Compute: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ComputeRequest, _job_service_pb2.ComputeResponse]
     """Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
     A first message says which worker has begun, then comes progress, at least every 5 s, and the
@@ -194,6 +200,12 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     ListChunks: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListChunksRequest, _job_service_pb2.ListChunksResponse]  # type: ignore[assignment]
     """Lists a job's chunks by index: who computed each, which attempt, when.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+    """
+    ListChunkLogs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListChunkLogsRequest, _job_service_pb2.ListChunkLogsResponse]  # type: ignore[assignment]
+    """Lists what the chunks of a job have logged, by index; chunks that have logged nothing are left
+    out. At most 1 MiB is kept of a job, for as long as the job.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
     """
@@ -347,6 +359,18 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListChunksResponse, _abc.Awaitable[_job_service_pb2.ListChunksResponse]]:
         """Lists a job's chunks by index: who computed each, which attempt, when.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def ListChunkLogs(
+        self,
+        request: _job_service_pb2.ListChunkLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ListChunkLogsResponse, _abc.Awaitable[_job_service_pb2.ListChunkLogsResponse]]:
+        """Lists what the chunks of a job have logged, by index; chunks that have logged nothing are left
+        out. At most 1 MiB is kept of a job, for as long as the job.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
         """

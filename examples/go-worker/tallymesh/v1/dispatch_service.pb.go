@@ -256,7 +256,10 @@ type SynchronizeRequest struct {
 	// Chunks that the worker was told to stop and is still computing. A cancelled job counts as
 	// stopped here once none of its chunks is in `held` or `stopping`; a worker that keeps them in `held`
 	// until they have stopped need not use this.
-	Stopping      []*ChunkRange `protobuf:"bytes,13,rep,name=stopping,proto3" json:"stopping,omitempty"`
+	Stopping []*ChunkRange `protobuf:"bytes,13,rep,name=stopping,proto3" json:"stopping,omitempty"`
+	// What chunks have logged, of any in `held` or of those that have just ended. Best told in the call
+	// that hands in or back the chunk, or before.
+	Logs          []*LoggedChunk `protobuf:"bytes,14,rep,name=logs,proto3" json:"logs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +381,13 @@ func (x *SynchronizeRequest) GetDraining() bool {
 func (x *SynchronizeRequest) GetStopping() []*ChunkRange {
 	if x != nil {
 		return x.Stopping
+	}
+	return nil
+}
+
+func (x *SynchronizeRequest) GetLogs() []*LoggedChunk {
+	if x != nil {
+		return x.Logs
 	}
 	return nil
 }
@@ -549,6 +559,70 @@ func (x *ChunkFailure) GetMessage() string {
 	return ""
 }
 
+// What an attempt at a chunk has logged. The text of a later attempt takes its place.
+type LoggedChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which chunk; count is 1.
+	Chunk *ChunkRange `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// Lines for a person: at most 16 KiB.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// The attempt has failed, so that its log is worth more than others where a job has too many.
+	Failed        bool `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoggedChunk) Reset() {
+	*x = LoggedChunk{}
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoggedChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoggedChunk) ProtoMessage() {}
+
+func (x *LoggedChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoggedChunk.ProtoReflect.Descriptor instead.
+func (*LoggedChunk) Descriptor() ([]byte, []int) {
+	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LoggedChunk) GetChunk() *ChunkRange {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *LoggedChunk) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *LoggedChunk) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
 // How far a running chunk is.
 type ChunkProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -562,7 +636,7 @@ type ChunkProgress struct {
 
 func (x *ChunkProgress) Reset() {
 	*x = ChunkProgress{}
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[5]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +648,7 @@ func (x *ChunkProgress) String() string {
 func (*ChunkProgress) ProtoMessage() {}
 
 func (x *ChunkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[5]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +661,7 @@ func (x *ChunkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkProgress.ProtoReflect.Descriptor instead.
 func (*ChunkProgress) Descriptor() ([]byte, []int) {
-	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{5}
+	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChunkProgress) GetChunk() *ChunkRange {
@@ -624,7 +698,7 @@ type JobWork struct {
 
 func (x *JobWork) Reset() {
 	*x = JobWork{}
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[6]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +710,7 @@ func (x *JobWork) String() string {
 func (*JobWork) ProtoMessage() {}
 
 func (x *JobWork) ProtoReflect() protoreflect.Message {
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[6]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +723,7 @@ func (x *JobWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWork.ProtoReflect.Descriptor instead.
 func (*JobWork) Descriptor() ([]byte, []int) {
-	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{6}
+	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobWork) GetJob() string {
@@ -700,7 +774,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[7]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +786,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[7]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +799,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{7}
+	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Assignment) GetChunks() *ChunkRange {
@@ -768,7 +842,7 @@ type SynchronizeResponse struct {
 
 func (x *SynchronizeResponse) Reset() {
 	*x = SynchronizeResponse{}
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[8]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +854,7 @@ func (x *SynchronizeResponse) String() string {
 func (*SynchronizeResponse) ProtoMessage() {}
 
 func (x *SynchronizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[8]
+	mi := &file_tallymesh_v1_dispatch_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +867,7 @@ func (x *SynchronizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SynchronizeResponse.ProtoReflect.Descriptor instead.
 func (*SynchronizeResponse) Descriptor() ([]byte, []int) {
-	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{8}
+	return file_tallymesh_v1_dispatch_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SynchronizeResponse) GetAssignments() []*Assignment {
@@ -875,7 +949,7 @@ const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x14\n" +
 	"\x05first\x18\x03 \x01(\x03R\x05first\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x03R\x05count\x12\x18\n" +
-	"\aattempt\x18\x05 \x01(\x05R\aattempt\"\xd2\x04\n" +
+	"\aattempt\x18\x05 \x01(\x05R\aattempt\"\x81\x05\n" +
 	"\x12SynchronizeRequest\x12\x1d\n" +
 	"\acall_id\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x06callId\x122\n" +
 	"\x06worker\x18\x02 \x01(\v2\x14.tallymesh.v1.WorkerB\x04\xe2A\x01\x02R\x06worker\x12\"\n" +
@@ -891,7 +965,8 @@ const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\n" +
 	"known_jobs\x18\v \x03(\tR\tknownJobs\x12\x1a\n" +
 	"\bdraining\x18\f \x01(\bR\bdraining\x124\n" +
-	"\bstopping\x18\r \x03(\v2\x18.tallymesh.v1.ChunkRangeR\bstopping\"\xa1\x02\n" +
+	"\bstopping\x18\r \x03(\v2\x18.tallymesh.v1.ChunkRangeR\bstopping\x12-\n" +
+	"\x04logs\x18\x0e \x03(\v2\x19.tallymesh.v1.LoggedChunkR\x04logs\"\xa1\x02\n" +
 	"\fChunkResults\x120\n" +
 	"\x06chunks\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x06chunks\x12\x12\n" +
 	"\x04sums\x18\x02 \x03(\x12R\x04sums\x120\n" +
@@ -904,7 +979,11 @@ const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\fChunkFailure\x12.\n" +
 	"\x05chunk\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x05chunk\x121\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x19.tallymesh.v1.ErrorReasonR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"[\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"i\n" +
+	"\vLoggedChunk\x12.\n" +
+	"\x05chunk\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x05chunk\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\bR\x06failed\"[\n" +
 	"\rChunkProgress\x12.\n" +
 	"\x05chunk\x18\x01 \x01(\v2\x18.tallymesh.v1.ChunkRangeR\x05chunk\x12\x1a\n" +
 	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xc0\x01\n" +
@@ -944,54 +1023,57 @@ func file_tallymesh_v1_dispatch_service_proto_rawDescGZIP() []byte {
 	return file_tallymesh_v1_dispatch_service_proto_rawDescData
 }
 
-var file_tallymesh_v1_dispatch_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tallymesh_v1_dispatch_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tallymesh_v1_dispatch_service_proto_goTypes = []any{
 	(*Worker)(nil),              // 0: tallymesh.v1.Worker
 	(*ChunkRange)(nil),          // 1: tallymesh.v1.ChunkRange
 	(*SynchronizeRequest)(nil),  // 2: tallymesh.v1.SynchronizeRequest
 	(*ChunkResults)(nil),        // 3: tallymesh.v1.ChunkResults
 	(*ChunkFailure)(nil),        // 4: tallymesh.v1.ChunkFailure
-	(*ChunkProgress)(nil),       // 5: tallymesh.v1.ChunkProgress
-	(*JobWork)(nil),             // 6: tallymesh.v1.JobWork
-	(*Assignment)(nil),          // 7: tallymesh.v1.Assignment
-	(*SynchronizeResponse)(nil), // 8: tallymesh.v1.SynchronizeResponse
-	nil,                         // 9: tallymesh.v1.Worker.LabelsEntry
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
-	(*Result)(nil),              // 11: tallymesh.v1.Result
-	(ErrorReason)(0),            // 12: tallymesh.v1.ErrorReason
-	(*Work)(nil),                // 13: tallymesh.v1.Work
+	(*LoggedChunk)(nil),         // 5: tallymesh.v1.LoggedChunk
+	(*ChunkProgress)(nil),       // 6: tallymesh.v1.ChunkProgress
+	(*JobWork)(nil),             // 7: tallymesh.v1.JobWork
+	(*Assignment)(nil),          // 8: tallymesh.v1.Assignment
+	(*SynchronizeResponse)(nil), // 9: tallymesh.v1.SynchronizeResponse
+	nil,                         // 10: tallymesh.v1.Worker.LabelsEntry
+	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*Result)(nil),              // 12: tallymesh.v1.Result
+	(ErrorReason)(0),            // 13: tallymesh.v1.ErrorReason
+	(*Work)(nil),                // 14: tallymesh.v1.Work
 }
 var file_tallymesh_v1_dispatch_service_proto_depIdxs = []int32{
-	9,  // 0: tallymesh.v1.Worker.labels:type_name -> tallymesh.v1.Worker.LabelsEntry
+	10, // 0: tallymesh.v1.Worker.labels:type_name -> tallymesh.v1.Worker.LabelsEntry
 	0,  // 1: tallymesh.v1.SynchronizeRequest.worker:type_name -> tallymesh.v1.Worker
 	1,  // 2: tallymesh.v1.SynchronizeRequest.held:type_name -> tallymesh.v1.ChunkRange
 	3,  // 3: tallymesh.v1.SynchronizeRequest.results:type_name -> tallymesh.v1.ChunkResults
 	4,  // 4: tallymesh.v1.SynchronizeRequest.failures:type_name -> tallymesh.v1.ChunkFailure
 	1,  // 5: tallymesh.v1.SynchronizeRequest.returned:type_name -> tallymesh.v1.ChunkRange
-	5,  // 6: tallymesh.v1.SynchronizeRequest.progress:type_name -> tallymesh.v1.ChunkProgress
-	10, // 7: tallymesh.v1.SynchronizeRequest.wait:type_name -> google.protobuf.Duration
+	6,  // 6: tallymesh.v1.SynchronizeRequest.progress:type_name -> tallymesh.v1.ChunkProgress
+	11, // 7: tallymesh.v1.SynchronizeRequest.wait:type_name -> google.protobuf.Duration
 	1,  // 8: tallymesh.v1.SynchronizeRequest.stopping:type_name -> tallymesh.v1.ChunkRange
-	1,  // 9: tallymesh.v1.ChunkResults.chunks:type_name -> tallymesh.v1.ChunkRange
-	11, // 10: tallymesh.v1.ChunkResults.partials:type_name -> tallymesh.v1.Result
-	11, // 11: tallymesh.v1.ChunkResults.result:type_name -> tallymesh.v1.Result
-	1,  // 12: tallymesh.v1.ChunkFailure.chunk:type_name -> tallymesh.v1.ChunkRange
-	12, // 13: tallymesh.v1.ChunkFailure.reason:type_name -> tallymesh.v1.ErrorReason
-	1,  // 14: tallymesh.v1.ChunkProgress.chunk:type_name -> tallymesh.v1.ChunkRange
-	13, // 15: tallymesh.v1.JobWork.work:type_name -> tallymesh.v1.Work
-	10, // 16: tallymesh.v1.JobWork.chunk_timeout:type_name -> google.protobuf.Duration
-	1,  // 17: tallymesh.v1.Assignment.chunks:type_name -> tallymesh.v1.ChunkRange
-	11, // 18: tallymesh.v1.Assignment.partials:type_name -> tallymesh.v1.Result
-	7,  // 19: tallymesh.v1.SynchronizeResponse.assignments:type_name -> tallymesh.v1.Assignment
-	6,  // 20: tallymesh.v1.SynchronizeResponse.works:type_name -> tallymesh.v1.JobWork
-	1,  // 21: tallymesh.v1.SynchronizeResponse.stop:type_name -> tallymesh.v1.ChunkRange
-	10, // 22: tallymesh.v1.SynchronizeResponse.call_again_after:type_name -> google.protobuf.Duration
-	2,  // 23: tallymesh.v1.DispatchService.Synchronize:input_type -> tallymesh.v1.SynchronizeRequest
-	8,  // 24: tallymesh.v1.DispatchService.Synchronize:output_type -> tallymesh.v1.SynchronizeResponse
-	24, // [24:25] is the sub-list for method output_type
-	23, // [23:24] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	5,  // 9: tallymesh.v1.SynchronizeRequest.logs:type_name -> tallymesh.v1.LoggedChunk
+	1,  // 10: tallymesh.v1.ChunkResults.chunks:type_name -> tallymesh.v1.ChunkRange
+	12, // 11: tallymesh.v1.ChunkResults.partials:type_name -> tallymesh.v1.Result
+	12, // 12: tallymesh.v1.ChunkResults.result:type_name -> tallymesh.v1.Result
+	1,  // 13: tallymesh.v1.ChunkFailure.chunk:type_name -> tallymesh.v1.ChunkRange
+	13, // 14: tallymesh.v1.ChunkFailure.reason:type_name -> tallymesh.v1.ErrorReason
+	1,  // 15: tallymesh.v1.LoggedChunk.chunk:type_name -> tallymesh.v1.ChunkRange
+	1,  // 16: tallymesh.v1.ChunkProgress.chunk:type_name -> tallymesh.v1.ChunkRange
+	14, // 17: tallymesh.v1.JobWork.work:type_name -> tallymesh.v1.Work
+	11, // 18: tallymesh.v1.JobWork.chunk_timeout:type_name -> google.protobuf.Duration
+	1,  // 19: tallymesh.v1.Assignment.chunks:type_name -> tallymesh.v1.ChunkRange
+	12, // 20: tallymesh.v1.Assignment.partials:type_name -> tallymesh.v1.Result
+	8,  // 21: tallymesh.v1.SynchronizeResponse.assignments:type_name -> tallymesh.v1.Assignment
+	7,  // 22: tallymesh.v1.SynchronizeResponse.works:type_name -> tallymesh.v1.JobWork
+	1,  // 23: tallymesh.v1.SynchronizeResponse.stop:type_name -> tallymesh.v1.ChunkRange
+	11, // 24: tallymesh.v1.SynchronizeResponse.call_again_after:type_name -> google.protobuf.Duration
+	2,  // 25: tallymesh.v1.DispatchService.Synchronize:input_type -> tallymesh.v1.SynchronizeRequest
+	9,  // 26: tallymesh.v1.DispatchService.Synchronize:output_type -> tallymesh.v1.SynchronizeResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_tallymesh_v1_dispatch_service_proto_init() }
@@ -1007,7 +1089,7 @@ func file_tallymesh_v1_dispatch_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallymesh_v1_dispatch_service_proto_rawDesc), len(file_tallymesh_v1_dispatch_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

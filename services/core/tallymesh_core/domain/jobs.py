@@ -228,6 +228,26 @@ class ChunkFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedChunk:
+    """What an attempt at a chunk (`span.count` is 1) has logged, and whether it failed."""
+
+    span: ChunkSpan
+    text: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkLog:
+    """The log of a chunk: of its last attempt that logged anything."""
+
+    index: int
+    attempt: int
+    worker: str
+    logged_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveWorker:
     """A worker that is alive: its description is opaque here."""
 

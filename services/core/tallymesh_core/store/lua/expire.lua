@@ -35,7 +35,7 @@ for _, ref in ipairs(due) do
     end
     redis.call('UNLINK', P .. 'job:' .. ref, P .. 'bits:' .. ref, P .. 'records:' .. ref,
       P .. 'index:' .. ref, P .. 'by:' .. ref, P .. 'parts:' .. ref, P .. 'dead:' .. ref,
-      P .. 'replayed:' .. ref, P .. 'replays:' .. ref, P .. 'halting:' .. ref)
+      P .. 'replayed:' .. ref, P .. 'replays:' .. ref, P .. 'halting:' .. ref, P .. 'logs:' .. ref)
     redis.call('ZREM', P .. 'expiry', ref)
   end
 end

@@ -8,7 +8,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Chunk, Job, Job_State, JobEventSchema, JobSchema } from "./job_pb";
+import type { Chunk, ChunkLog, Job, Job_State, JobEventSchema, JobSchema } from "./job_pb";
 import { file_tallymesh_v1_job } from "./job_pb";
 import type { Result, Work } from "./work_pb";
 import { file_tallymesh_v1_work } from "./work_pb";
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/job_service.proto.
  */
 export const file_tallymesh_v1_job_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch50YWxseW1lc2gvdjEvam9iX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSJGChBDcmVhdGVKb2JSZXF1ZXN0Eh4KA2pvYhgBIAEoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEgoKcmVxdWVzdF9pZBgCIAEoCSJKChZCYXRjaENyZWF0ZUpvYnNSZXF1ZXN0EjAKCHJlcXVlc3RzGAEgAygLMh4udGFsbHltZXNoLnYxLkNyZWF0ZUpvYlJlcXVlc3QiOgoXQmF0Y2hDcmVhdGVKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2IiSQoTQmF0Y2hHZXRKb2JzUmVxdWVzdBINCgVuYW1lcxgBIAMoCRIjCgR2aWV3GAIgASgOMhUudGFsbHltZXNoLnYxLkpvYlZpZXciTAoUQmF0Y2hHZXRKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEwoLYW5zd2VyZWRfYnkYAiABKAkiSAoSQ29sbGVjdEpvYnNSZXF1ZXN0Eg0KBW5hbWVzGAEgAygJEiMKBHZpZXcYAiABKA4yFS50YWxseW1lc2gudjEuSm9iVmlldyJLChNDb2xsZWN0Sm9ic1Jlc3BvbnNlEh8KBGpvYnMYASADKAsyES50YWxseW1lc2gudjEuSm9iEhMKC2Fuc3dlcmVkX2J5GAIgASgJIh0KDUdldEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSKiAgoPTGlzdEpvYnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEicKBnN0YXRlcxgDIAMoDjIXLnRhbGx5bWVzaC52MS5Kb2IuU3RhdGUSDgoGa2VybmVsGAQgASgJEg0KBXF1ZXVlGAUgASgJEg4KBmxhYmVscxgGIAMoCRI0ChBjcmVhdGVfdGltZV9mcm9tGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChFjcmVhdGVfdGltZV91bnRpbBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoEdmlldxgJIAEoDjIVLnRhbGx5bWVzaC52MS5Kb2JWaWV3ImEKEExpc3RKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJIh8KD1dhdGNoSm9iUmVxdWVzdBIMCgRuYW1lGAEgASgJIkMKDVJ1bkpvYlJlcXVlc3QSHgoDam9iGAEgASgLMhEudGFsbHltZXNoLnYxLkpvYhISCgpyZXF1ZXN0X2lkGAIgASgJIiAKEENhbmNlbEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSIvChBSZXBsYXlKb2JSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZXBvY2gYAiABKAMiSgoRTGlzdENodW5rc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKEkxpc3RDaHVua3NSZXNwb25zZRIjCgZjaHVua3MYASADKAsyEy50YWxseW1lc2gudjEuQ2h1bmsSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJIkEKDkNvbXB1dGVSZXF1ZXN0EiAKBHdvcmsYASABKAsyEi50YWxseW1lc2gudjEuV29yaxINCgVxdWV1ZRgCIAEoCSJ/Cg9Db21wdXRlUmVzcG9uc2USEgoIZnJhY3Rpb24YASABKAFIABImCgZyZXN1bHQYAiABKAsyFC50YWxseW1lc2gudjEuUmVzdWx0SAASEgoKaGFuZGxlZF9ieRgDIAEoCRITCgthbnN3ZXJlZF9ieRgEIAEoCUIHCgVldmVudCpKCgdKb2JWaWV3EhgKFEpPQl9WSUVXX1VOU1BFQ0lGSUVEEAASEgoOSk9CX1ZJRVdfQkFTSUMQARIRCg1KT0JfVklFV19GVUxMEAIy/wYKCkpvYlNlcnZpY2USPgoJQ3JlYXRlSm9iEh4udGFsbHltZXNoLnYxLkNyZWF0ZUpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEl4KD0JhdGNoQ3JlYXRlSm9icxIkLnRhbGx5bWVzaC52MS5CYXRjaENyZWF0ZUpvYnNSZXF1ZXN0GiUudGFsbHltZXNoLnYxLkJhdGNoQ3JlYXRlSm9ic1Jlc3BvbnNlEjgKBkdldEpvYhIbLnRhbGx5bWVzaC52MS5HZXRKb2JSZXF1ZXN0GhEudGFsbHltZXNoLnYxLkpvYhJVCgxCYXRjaEdldEpvYnMSIS50YWxseW1lc2gudjEuQmF0Y2hHZXRKb2JzUmVxdWVzdBoiLnRhbGx5bWVzaC52MS5CYXRjaEdldEpvYnNSZXNwb25zZRJJCghMaXN0Sm9icxIdLnRhbGx5bWVzaC52MS5MaXN0Sm9ic1JlcXVlc3QaHi50YWxseW1lc2gudjEuTGlzdEpvYnNSZXNwb25zZRJDCghXYXRjaEpvYhIdLnRhbGx5bWVzaC52MS5XYXRjaEpvYlJlcXVlc3QaFi50YWxseW1lc2gudjEuSm9iRXZlbnQwARJUCgtDb2xsZWN0Sm9icxIgLnRhbGx5bWVzaC52MS5Db2xsZWN0Sm9ic1JlcXVlc3QaIS50YWxseW1lc2gudjEuQ29sbGVjdEpvYnNSZXNwb25zZTABEj8KBlJ1bkpvYhIbLnRhbGx5bWVzaC52MS5SdW5Kb2JSZXF1ZXN0GhYudGFsbHltZXNoLnYxLkpvYkV2ZW50MAESPgoJQ2FuY2VsSm9iEh4udGFsbHltZXNoLnYxLkNhbmNlbEpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEj4KCVJlcGxheUpvYhIeLnRhbGx5bWVzaC52MS5SZXBsYXlKb2JSZXF1ZXN0GhEudGFsbHltZXNoLnYxLkpvYhJPCgpMaXN0Q2h1bmtzEh8udGFsbHltZXNoLnYxLkxpc3RDaHVua3NSZXF1ZXN0GiAudGFsbHltZXNoLnYxLkxpc3RDaHVua3NSZXNwb25zZRJICgdDb21wdXRlEhwudGFsbHltZXNoLnYxLkNvbXB1dGVSZXF1ZXN0Gh0udGFsbHltZXNoLnYxLkNvbXB1dGVSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_timestamp, file_tallymesh_v1_job, file_tallymesh_v1_work]);
+  fileDesc("Ch50YWxseW1lc2gvdjEvam9iX3NlcnZpY2UucHJvdG8SDHRhbGx5bWVzaC52MSJGChBDcmVhdGVKb2JSZXF1ZXN0Eh4KA2pvYhgBIAEoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEgoKcmVxdWVzdF9pZBgCIAEoCSJKChZCYXRjaENyZWF0ZUpvYnNSZXF1ZXN0EjAKCHJlcXVlc3RzGAEgAygLMh4udGFsbHltZXNoLnYxLkNyZWF0ZUpvYlJlcXVlc3QiOgoXQmF0Y2hDcmVhdGVKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2IiSQoTQmF0Y2hHZXRKb2JzUmVxdWVzdBINCgVuYW1lcxgBIAMoCRIjCgR2aWV3GAIgASgOMhUudGFsbHltZXNoLnYxLkpvYlZpZXciTAoUQmF0Y2hHZXRKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISEwoLYW5zd2VyZWRfYnkYAiABKAkiSAoSQ29sbGVjdEpvYnNSZXF1ZXN0Eg0KBW5hbWVzGAEgAygJEiMKBHZpZXcYAiABKA4yFS50YWxseW1lc2gudjEuSm9iVmlldyJLChNDb2xsZWN0Sm9ic1Jlc3BvbnNlEh8KBGpvYnMYASADKAsyES50YWxseW1lc2gudjEuSm9iEhMKC2Fuc3dlcmVkX2J5GAIgASgJIh0KDUdldEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSKiAgoPTGlzdEpvYnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEicKBnN0YXRlcxgDIAMoDjIXLnRhbGx5bWVzaC52MS5Kb2IuU3RhdGUSDgoGa2VybmVsGAQgASgJEg0KBXF1ZXVlGAUgASgJEg4KBmxhYmVscxgGIAMoCRI0ChBjcmVhdGVfdGltZV9mcm9tGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChFjcmVhdGVfdGltZV91bnRpbBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoEdmlldxgJIAEoDjIVLnRhbGx5bWVzaC52MS5Kb2JWaWV3ImEKEExpc3RKb2JzUmVzcG9uc2USHwoEam9icxgBIAMoCzIRLnRhbGx5bWVzaC52MS5Kb2ISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJIh8KD1dhdGNoSm9iUmVxdWVzdBIMCgRuYW1lGAEgASgJIkMKDVJ1bkpvYlJlcXVlc3QSHgoDam9iGAEgASgLMhEudGFsbHltZXNoLnYxLkpvYhISCgpyZXF1ZXN0X2lkGAIgASgJIiAKEENhbmNlbEpvYlJlcXVlc3QSDAoEbmFtZRgBIAEoCSIvChBSZXBsYXlKb2JSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZXBvY2gYAiABKAMiSgoRTGlzdENodW5rc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKEkxpc3RDaHVua3NSZXNwb25zZRIjCgZjaHVua3MYASADKAsyEy50YWxseW1lc2gudjEuQ2h1bmsSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJImsKFExpc3RDaHVua0xvZ3NSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRISCgVjaHVuaxgEIAEoA0gAiAEBQggKBl9jaHVuayKIAQoVTGlzdENodW5rTG9nc1Jlc3BvbnNlEioKCmNodW5rX2xvZ3MYASADKAsyFi50YWxseW1lc2gudjEuQ2h1bmtMb2cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC2Fuc3dlcmVkX2J5GAMgASgJEhUKDWRyb3BwZWRfY291bnQYBCABKAMiQQoOQ29tcHV0ZVJlcXVlc3QSIAoEd29yaxgBIAEoCzISLnRhbGx5bWVzaC52MS5Xb3JrEg0KBXF1ZXVlGAIgASgJIn8KD0NvbXB1dGVSZXNwb25zZRISCghmcmFjdGlvbhgBIAEoAUgAEiYKBnJlc3VsdBgCIAEoCzIULnRhbGx5bWVzaC52MS5SZXN1bHRIABISCgpoYW5kbGVkX2J5GAMgASgJEhMKC2Fuc3dlcmVkX2J5GAQgASgJQgcKBWV2ZW50KkoKB0pvYlZpZXcSGAoUSk9CX1ZJRVdfVU5TUEVDSUZJRUQQABISCg5KT0JfVklFV19CQVNJQxABEhEKDUpPQl9WSUVXX0ZVTEwQAjLZBwoKSm9iU2VydmljZRI+CglDcmVhdGVKb2ISHi50YWxseW1lc2gudjEuQ3JlYXRlSm9iUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5Kb2ISXgoPQmF0Y2hDcmVhdGVKb2JzEiQudGFsbHltZXNoLnYxLkJhdGNoQ3JlYXRlSm9ic1JlcXVlc3QaJS50YWxseW1lc2gudjEuQmF0Y2hDcmVhdGVKb2JzUmVzcG9uc2USOAoGR2V0Sm9iEhsudGFsbHltZXNoLnYxLkdldEpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iElUKDEJhdGNoR2V0Sm9icxIhLnRhbGx5bWVzaC52MS5CYXRjaEdldEpvYnNSZXF1ZXN0GiIudGFsbHltZXNoLnYxLkJhdGNoR2V0Sm9ic1Jlc3BvbnNlEkkKCExpc3RKb2JzEh0udGFsbHltZXNoLnYxLkxpc3RKb2JzUmVxdWVzdBoeLnRhbGx5bWVzaC52MS5MaXN0Sm9ic1Jlc3BvbnNlEkMKCFdhdGNoSm9iEh0udGFsbHltZXNoLnYxLldhdGNoSm9iUmVxdWVzdBoWLnRhbGx5bWVzaC52MS5Kb2JFdmVudDABElQKC0NvbGxlY3RKb2JzEiAudGFsbHltZXNoLnYxLkNvbGxlY3RKb2JzUmVxdWVzdBohLnRhbGx5bWVzaC52MS5Db2xsZWN0Sm9ic1Jlc3BvbnNlMAESPwoGUnVuSm9iEhsudGFsbHltZXNoLnYxLlJ1bkpvYlJlcXVlc3QaFi50YWxseW1lc2gudjEuSm9iRXZlbnQwARI+CglDYW5jZWxKb2ISHi50YWxseW1lc2gudjEuQ2FuY2VsSm9iUmVxdWVzdBoRLnRhbGx5bWVzaC52MS5Kb2ISPgoJUmVwbGF5Sm9iEh4udGFsbHltZXNoLnYxLlJlcGxheUpvYlJlcXVlc3QaES50YWxseW1lc2gudjEuSm9iEk8KCkxpc3RDaHVua3MSHy50YWxseW1lc2gudjEuTGlzdENodW5rc1JlcXVlc3QaIC50YWxseW1lc2gudjEuTGlzdENodW5rc1Jlc3BvbnNlElgKDUxpc3RDaHVua0xvZ3MSIi50YWxseW1lc2gudjEuTGlzdENodW5rTG9nc1JlcXVlc3QaIy50YWxseW1lc2gudjEuTGlzdENodW5rTG9nc1Jlc3BvbnNlEkgKB0NvbXB1dGUSHC50YWxseW1lc2gudjEuQ29tcHV0ZVJlcXVlc3QaHS50YWxseW1lc2gudjEuQ29tcHV0ZVJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_timestamp, file_tallymesh_v1_job, file_tallymesh_v1_work]);
 
 /**
  * Asks to accept a job.
@@ -508,6 +508,91 @@ export const ListChunksResponseSchema: GenMessage<ListChunksResponse> = /*@__PUR
   messageDesc(file_tallymesh_v1_job_service, 15);
 
 /**
+ * Asks for what the chunks of a job have logged.
+ *
+ * @generated from message tallymesh.v1.ListChunkLogsRequest
+ */
+export type ListChunkLogsRequest = Message<"tallymesh.v1.ListChunkLogsRequest"> & {
+  /**
+   * `jobs/{job}`.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * At most so many chunks: 1 to 1,000; 0 means 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * Only of this chunk, 0 to 4,194,304.
+   *
+   * @generated from field: optional int64 chunk = 4;
+   */
+  chunk?: bigint | undefined;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListChunkLogsRequest.
+ * Use `create(ListChunkLogsRequestSchema)` to create a new message.
+ */
+export const ListChunkLogsRequestSchema: GenMessage<ListChunkLogsRequest> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 16);
+
+/**
+ * A page of logs.
+ *
+ * @generated from message tallymesh.v1.ListChunkLogsResponse
+ */
+export type ListChunkLogsResponse = Message<"tallymesh.v1.ListChunkLogsResponse"> & {
+  /**
+   * The logs, by the chunk's index.
+   *
+   * @generated from field: repeated tallymesh.v1.ChunkLog chunk_logs = 1;
+   */
+  chunkLogs: ChunkLog[];
+
+  /**
+   * Asks for the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * The gateway that answered.
+   *
+   * @generated from field: string answered_by = 3;
+   */
+  answeredBy: string;
+
+  /**
+   * How many logs of the job were dropped, as it had too many already. Those of failed attempts are
+   * dropped only where they fill 1 MiB; others where there are 512 KiB.
+   *
+   * @generated from field: int64 dropped_count = 4;
+   */
+  droppedCount: bigint;
+};
+
+/**
+ * Describes the message tallymesh.v1.ListChunkLogsResponse.
+ * Use `create(ListChunkLogsResponseSchema)` to create a new message.
+ */
+export const ListChunkLogsResponseSchema: GenMessage<ListChunkLogsResponse> = /*@__PURE__*/
+  messageDesc(file_tallymesh_v1_job_service, 17);
+
+/**
  * Asks to compute without a job.
  *
  * @generated from message tallymesh.v1.ComputeRequest
@@ -533,7 +618,7 @@ export type ComputeRequest = Message<"tallymesh.v1.ComputeRequest"> & {
  * Use `create(ComputeRequestSchema)` to create a new message.
  */
 export const ComputeRequestSchema: GenMessage<ComputeRequest> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 16);
+  messageDesc(file_tallymesh_v1_job_service, 18);
 
 /**
  * One message of a computation without a job.
@@ -584,7 +669,7 @@ export type ComputeResponse = Message<"tallymesh.v1.ComputeResponse"> & {
  * Use `create(ComputeResponseSchema)` to create a new message.
  */
 export const ComputeResponseSchema: GenMessage<ComputeResponse> = /*@__PURE__*/
-  messageDesc(file_tallymesh_v1_job_service, 17);
+  messageDesc(file_tallymesh_v1_job_service, 19);
 
 /**
  * How much of a job an answer holds.
@@ -774,6 +859,19 @@ export const JobService: GenService<{
     methodKind: "unary";
     input: typeof ListChunksRequestSchema;
     output: typeof ListChunksResponseSchema;
+  },
+  /**
+   * Lists what the chunks of a job have logged, by index; chunks that have logged nothing are left
+   * out. At most 1 MiB is kept of a job, for as long as the job.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
+   *
+   * @generated from rpc tallymesh.v1.JobService.ListChunkLogs
+   */
+  listChunkLogs: {
+    methodKind: "unary";
+    input: typeof ListChunkLogsRequestSchema;
+    output: typeof ListChunkLogsResponseSchema;
   },
   /**
    * Computes at once, as one chunk on one worker, without a job: nothing is queued, kept or counted.
