@@ -179,11 +179,11 @@ class UnsummedFunction:
 
     def merge(self, a: Result, b: Result) -> Result:
         """Joins what two chunks gave."""
-        return self._told("merged into", self.function._joined(_value(a), _value(b)))
+        return self._told("merged into", self.function._joined(result_value(a), result_value(b)))
 
     def finish(self, work: CustomWork, total: Result) -> Result:
         """Makes the result of what all chunks gave."""
-        return self._told("finished with", self.function._finished(work, _value(total)))
+        return self._told("finished with", self.function._finished(work, result_value(total)))
 
     def amount(self, result: Result) -> str:
         """The result, if it is a number."""
@@ -363,7 +363,8 @@ def _number(name: str, number: int) -> Result:
     return Result(custom=CustomResult(kernel=name, number=number))
 
 
-def _value(result: Result) -> Json:
+def result_value(result: Result) -> Json:
+    """Returns what a function's result says."""
     custom = result.custom
     return custom.number if custom.HasField("number") else from_value(custom.json)
 
