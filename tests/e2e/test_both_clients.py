@@ -122,6 +122,25 @@ async def test_a_job_is_watched_from_submission_to_chunks(client: Any) -> None:
     assert job.name in listed
 
 
+async def test_a_job_shows_how_far_it_is(
+    client: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallymesh.cli.progress._FIRST_LINE_SECONDS", 0.0)
+    job = await client.submit(CountPrimes(stop=10**6), chunks=8)
+    assert [one async for one in job.watch(bar=True)][-1].state == job.job.STATE_SUCCEEDED
+    assert f"{job.name}: " in capsys.readouterr().err
+    assert (await job.progress()).chunks_done == 8
+    assert "8 of 8 chunks" in _bare(job)._repr_html_()
+
+
+async def test_several_addresses_of_an_edge(mesh: LocalMesh) -> None:
+    addresses = [mesh.address, mesh.address]
+    with Client(addresses) as blocking:
+        assert await asyncio.to_thread(blocking.count_primes, 1000) == 168
+    async with AsyncClient(addresses) as awaiting:
+        assert await awaiting.count_primes(1000) == 168
+
+
 async def test_a_request_id_makes_one_job(client: Any) -> None:
     request_id = str(uuid4())
     first = await client.submit(Add(numbers=["1"]), request_id=request_id)
@@ -206,8 +225,14 @@ async def test_errors(client: Any) -> None:
 async def test_a_task_that_is_cancelled_leaves_its_job_alone(mesh: LocalMesh) -> None:
     async with AsyncClient(mesh.address) as client:
         job = await client.submit(simulate(1), chunks=1)
-        waiting = asyncio.create_task(job.result())
-        await asyncio.sleep(0)
+        watched = asyncio.Event()
+
+        async def wait() -> None:
+            async for _ in job.watch():
+                watched.set()
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.wait_for(watched.wait(), 10)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

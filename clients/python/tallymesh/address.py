@@ -26,12 +26,13 @@ class Target:
 
     Attributes:
         name: gRPC's name for it.
-        shared: It stands for several servers, which are to share the calls.
+        authority: What to call the servers, where it stands for several, which share the calls;
+            empty for one, which is called by its name.
         local: It is on this machine.
     """
 
     name: str
-    shared: bool = False
+    authority: str = ""
     local: bool = False
 
 
@@ -57,8 +58,11 @@ def parse_address(address: str) -> Target:
     if len(parts) > 1:
         hosts = [_resolve(*_host_and_port(part, address)) for part in parts]
         local = all(_is_loopback(host) for host, _ in hosts)
+        first, port = _host_and_port(parts[0], address)
         return Target(
-            "ipv4:" + ",".join(f"{host}:{port}" for host, port in hosts), shared=True, local=local
+            "ipv4:" + ",".join(f"{host}:{port}" for host, port in hosts),
+            authority=f"{first}:{port}",
+            local=local,
         )
     if parts[0].startswith("unix:"):
         if not parts[0].removeprefix("unix:").strip("/"):

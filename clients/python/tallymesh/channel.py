@@ -115,7 +115,7 @@ def _content(field: str, path: str | Path | None) -> bytes | None:
 def _make_options(target: Target) -> list[tuple[str, str | int]]:
     """Returns the options of a channel to a target."""
     config = json.loads(resources.files("tallymesh.v1").joinpath("service_config.json").read_text())
-    if target.shared:
+    if target.authority:
         config["loadBalancingConfig"] = [{"round_robin": {}}]
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", json.dumps(config)),
@@ -131,4 +131,7 @@ def _make_options(target: Target) -> list[tuple[str, str | int]]:
     if target.local:
         # A proxy of the environment is for the way out, not for this machine.
         options.append(("grpc.enable_http_proxy", 0))
+    if target.authority:
+        # A list is no name: no edge goes by it, and no certificate could bear it.
+        options.append(("grpc.default_authority", target.authority))
     return options

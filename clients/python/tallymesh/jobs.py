@@ -8,7 +8,8 @@ from typing import Any
 
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
-from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobDelta, JobEvent
+from tallymesh.showing import job_html, open_bar
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobDelta, JobEvent, Progress
 from tallymesh.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -43,6 +44,9 @@ class JobHandle:
     def __repr__(self) -> str:
         return f"<JobHandle {self.name}>"
 
+    def _repr_html_(self) -> str:
+        return job_html(self.job)
+
     @property
     def name(self) -> str:
         """Resource name, `jobs/{job}`."""
@@ -62,6 +66,14 @@ class JobHandle:
         self.job = self._caller.unary(self._stub.GetJob, GetJobRequest(name=self.name))
         return self.job
 
+    def progress(self) -> Progress:
+        """Asks for the job and returns how far it is.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        return (self.refresh()).progress
+
     def events(
         self, *, timeout: float | None = None, on_cut: OnCut | None = None
     ) -> Iterator[JobEvent]:
@@ -79,14 +91,28 @@ class JobHandle:
         """
         return self._follow(None, timeout, on_cut)
 
-    def watch(self, *, timeout: float | None = None, on_cut: OnCut | None = None) -> Iterator[Job]:
+    def watch(
+        self,
+        *,
+        bar: bool = False,
+        timeout: float | None = None,
+        on_cut: OnCut | None = None,
+    ) -> Iterator[Job]:
         """Yields the job: as it is, whenever it changes, and last as it ended.
 
-        Args and errors as of events().
+        Args:
+            bar: Also show on stderr how far it is: by a bar on a terminal, by lines elsewhere.
+            timeout: As of events().
+            on_cut: As of events().
+
+        Errors as of events().
         """
-        for event in self.events(timeout=timeout, on_cut=on_cut):
-            if event.WhichOneof("event") != "keepalive":
-                yield self.job
+        with open_bar(bar) as display:
+            for event in self.events(timeout=timeout, on_cut=on_cut):
+                if event.WhichOneof("event") != "keepalive":
+                    if display:
+                        display.show(self.job)
+                    yield self.job
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits for the job to end and returns its result.
@@ -205,6 +231,7 @@ class JobHandle:
         )
         try:
             for event in events:
+                self._caller.reached = True
                 self.job = after(self.job, event)
                 yield event
         except DeadlineExceeded as error:

@@ -159,7 +159,7 @@ def _plan(kernel: Any, work: Any, field: str, most: int) -> int:
         raise InvalidField(field, "", f"given, as this gateway does not have {kernel.name} to plan")
     try:
         planned, again = kernel.plan(work), kernel.plan(work)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise InvalidField(
             field, "", f"given, as the plan of {kernel.name} fails ({said})"

@@ -375,6 +375,6 @@ def _refuse(member: str, name: str, validate: Callable[[], object]) -> None:
         validate()
     except Invalid as error:
         raise Invalid(f"{member}.{error.field}", error.value, error.bound) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise Invalid(member, "", f"work that {name} takes ({said})") from error

@@ -12,7 +12,8 @@ import grpc.aio
 from tallymesh.aio.calls import AsyncCaller, read_on
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.jobs import POLL_SECONDS, after, is_ended, needs_watching
-from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobEvent
+from tallymesh.showing import job_html, open_bar
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, JobEvent, Progress
 from tallymesh.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -51,6 +52,9 @@ class AsyncJobHandle:
     def __repr__(self) -> str:
         return f"<AsyncJobHandle {self.name}>"
 
+    def _repr_html_(self) -> str:
+        return job_html(self.job)
+
     @property
     def name(self) -> str:
         """Resource name, `jobs/{job}`."""
@@ -66,6 +70,10 @@ class AsyncJobHandle:
         self.job = await self._caller.unary(self._stub.GetJob, GetJobRequest(name=self.name))
         return self.job
 
+    async def progress(self) -> Progress:
+        """Asks for the job and returns how far it is, as JobHandle.progress()."""
+        return (await self.refresh()).progress
+
     def events(
         self, *, timeout: float | None = None, on_cut: OnCut | None = None
     ) -> AsyncIterator[JobEvent]:
@@ -73,12 +81,19 @@ class AsyncJobHandle:
         return self._follow(None, timeout, on_cut)
 
     async def watch(
-        self, *, timeout: float | None = None, on_cut: OnCut | None = None
+        self,
+        *,
+        bar: bool = False,
+        timeout: float | None = None,
+        on_cut: OnCut | None = None,
     ) -> AsyncIterator[Job]:
         """Yields the job whenever it changes, and last as it ended, as JobHandle.watch()."""
-        async for event in self.events(timeout=timeout, on_cut=on_cut):
-            if event.WhichOneof("event") != "keepalive":
-                yield self.job
+        with open_bar(bar) as display:
+            async for event in self.events(timeout=timeout, on_cut=on_cut):
+                if event.WhichOneof("event") != "keepalive":
+                    if display:
+                        display.show(self.job)
+                    yield self.job
 
     async def result(self, timeout: float | None = None) -> Any:
         """Waits for the job to end and returns its result, as JobHandle.result()."""
@@ -152,6 +167,7 @@ class AsyncJobHandle:
         )
         try:
             async for event in events:
+                self._caller.reached = True
                 self.job = after(self.job, event)
                 yield event
         except DeadlineExceeded as error:
