@@ -39,6 +39,7 @@ def test_what_is_printed_stands_in_the_log(client: Client, printed: JobHandle) -
             "[stderr] on stderr",
             "[stdout] as bytes \ufffd",
             "[stderr] as a warning",
+            "[stderr] as a library warns",
             "a line",
             "and another",
             "[stdout] without an end",
@@ -200,6 +201,36 @@ def test_work_that_its_validation_fails_on_is_refused(cli: CommandLine) -> None:
         "job.work.custom.json: must be work that bad.refuses takes"
         " (ZeroDivisionError: division by zero)"
     ) in said
+
+
+def test_a_validation_or_plan_that_exits_is_a_refusal(cli: CommandLine) -> None:
+    said = cli.fail("run", "bad.validates", "--json", '{"where": "gateway"}', code=2)
+    assert "job.work.custom.json: must be work that bad.validates takes (SystemExit: no)" in said
+    said = cli.fail("run", "bad.plans", "--json", '{"code": 3}', code=2)
+    assert "job.chunk_count" in said
+    assert "the plan of bad.plans fails (SystemExit: 3)" in said
+
+
+def test_a_validation_that_kills_its_process_is_charged_to_its_chunk(client: Client) -> None:
+    failed = failure(client, "bad.validates", {"where": "dies"}, chunks=1)
+    assert (failed.reason, failed.job.error.message) == (
+        "CHUNK_CRASHED",
+        "process ended with exit code 8",
+    )
+    (log,) = logs(client, failed)
+    assert log.text == "[stdout] validating"
+
+
+def test_a_validation_without_end_is_stopped(client: Client) -> None:
+    failed = failure(client, "bad.validates", {"where": "loops"}, chunk_timeout=0.2)
+    assert failed.reason == "CHUNK_TIMED_OUT"
+
+
+def test_who_closes_its_output_leaves_it_to_the_next(client: Client) -> None:
+    handle = client.submit(custom("bad.closes"), chunks=8)
+    assert handle.result() == 8
+    said = "[stdout] before\n[stdout] after"
+    assert [log.text for log in handle.logs()] == [said] * 8
 
 
 def test_a_crash_and_a_loop_leave_their_last_words(client: Client) -> None:

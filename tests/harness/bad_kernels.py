@@ -12,6 +12,11 @@ from tallymesh_kernels import Chunk, ChunkError, Context, Invalid, kernel
 
 Work = dict[str, Any]
 
+#: As many libraries make theirs: with the standard error that there is as they are imported.
+_logger = logging.getLogger("bad.own")
+_logger.addHandler(logging.StreamHandler())
+_logger.propagate = False
+
 
 @kernel("bad.prints")
 def prints(work: Work, chunk: Chunk, context: Context) -> int:
@@ -20,6 +25,7 @@ def prints(work: Work, chunk: Chunk, context: Context) -> int:
     print("on stderr", file=sys.stderr)
     sys.stdout.buffer.write(b"as bytes \xff\n")
     logging.getLogger("bad").warning("as a warning")
+    _logger.warning("as a library warns")
     context.log("a line\nand another")
     print("without an end", end="")
     os.write(1, b"past Python\n")
@@ -53,6 +59,46 @@ def _deeper(work: Work) -> int:
 def refuses(work: Work, chunk: Chunk, context: Context) -> int:
     """Fails where it should look at the work."""
     raise Invalid("n", work["n"], "what it likes")
+
+
+def _computes() -> bool:
+    """Whether this is a compute process, and not a gateway or a worker."""
+    main = sys.modules["__main__"].__spec__
+    return main is not None and main.name == "tallymesh_worker.child"
+
+
+def _validate(work: Work) -> None:
+    if work["where"] == "gateway":
+        sys.exit("no")
+    if _computes():
+        print("validating")
+        if work["where"] == "dies":
+            os._exit(8)
+        while work["where"] == "loops":
+            pass
+
+
+@kernel("bad.validates", validate=_validate)
+def validates(work: Work, chunk: Chunk, context: Context) -> int:
+    """Validates badly."""
+    return 1
+
+
+@kernel("bad.plans", plan=lambda work: sys.exit(work["code"]))
+def plans(work: Work, chunk: Chunk, context: Context) -> int:
+    """Plans badly."""
+    return 1
+
+
+@kernel("bad.closes")
+def closes(work: Work, chunk: Chunk, context: Context) -> int:
+    """Closes what it prints to, and puts something else into its place."""
+    print("before")
+    sys.stdout.close()
+    print("after")
+    sys.stderr = None
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return 1
 
 
 @kernel("bad.exits")

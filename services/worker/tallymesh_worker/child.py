@@ -33,7 +33,7 @@ from tallymesh_kernels import (
     usable,
 )
 from tallymesh_kernels.loading import CannotLoad, load
-from tallymesh_worker.chunk_log import ChunkLog, redirect_prints
+from tallymesh_worker.chunk_log import ChunkLog
 from tallymesh_worker.frames import Order, Page, Report, pack, unpacker
 
 # Results of quick chunks go together, but none waits longer than this for the next one's end.
@@ -45,21 +45,42 @@ MIN_SUM: Final = -(2**63)
 MAX_SUM: Final = 2**63 - 1
 MAX_MESSAGE_CHARS: Final = 1024
 
-# What is said in words of its own, for whoever reads the error.
-_TOLD: Final = (ChunkError, Invalid, UnknownKernel)
-
 _PR_SET_PDEATHSIG: Final = 1
 
 _Outcome = TypeVar("_Outcome")
 
 
+class _Refused(Exception):
+    """The work itself is invalid; the message says how."""
+
+
+# What is said in words of its own, for whoever reads the error.
+_TOLD: Final = (ChunkError, Invalid, UnknownKernel, _Refused)
+
+
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Task:
     """A work as this process computes it."""
 
     kernel: AnyKernel
     message: Message
+
+
+@dataclass(slots=True)
+class _Job:
+    """What the worker has told of a job.
+
+    Attributes:
+        work: The work as bytes.
+        chunk_count: Into how many chunks it is cut.
+        additive: Its chunks give numbers, which are summed.
+        task: What is made of it as its first chunk runs, or why that cannot be.
+    """
+
+    work: bytes
     chunk_count: int
+    additive: bool
+    task: _Task | _Refused | None = None
 
 
 class _Context:
@@ -174,7 +195,7 @@ class Computer:
         self._log = log or ChunkLog(page)
         self._context = _Context(page, self._log)
         self._pid = os.getpid()
-        self._jobs: dict[int, _Job | str] = {}
+        self._jobs: dict[int, _Job] = {}
 
     def serve(self) -> None:
         """Computes until the worker closes the socket."""
@@ -193,7 +214,8 @@ class Computer:
             case Order.RUN:
                 self._run(*arguments)
             case Order.JOB:
-                self._learn(*arguments)
+                key, *facts = arguments
+                self._jobs[key] = _Job(*facts)
             case Order.FORGET:
                 del self._jobs[arguments[0]]
             case Order.REDUCE:
@@ -202,25 +224,32 @@ class Computer:
                 self._whole(*arguments)
         self._page.rest()
 
-    def _learn(self, key: int, work: bytes, chunk_count: int, additive: bool) -> None:
+    def _task(self, job: _Job) -> _Task:
+        """Returns what there is to compute; to be called while a chunk of it runs.
+
+        What the kernel does as it validates is thus told, bounded and charged like all else that
+        it does, its death included.
+        """
+        if job.task is None:
+            job.task = self._alone(lambda: self._read(job))
+        if isinstance(job.task, _Refused):
+            raise job.task
+        return job.task
+
+    def _read(self, job: _Job) -> _Task | _Refused:
         try:
-            kernel, message = self._registry.of(work_pb2.Work.FromString(work))
+            kernel, message = self._registry.of(work_pb2.Work.FromString(job.work))
             kernel.validate(message)
         except Exception as error:
-            self._jobs[key] = _sentence(error)  # told of every chunk that is ordered
-            return
-        if isinstance(kernel, Function) and not additive:
+            return _Refused(_sentence(error))
+        if isinstance(kernel, Function) and not job.additive:
             kernel = kernel.unsummed()
-        self._jobs[key] = _Job(kernel, message, chunk_count)
+        return _Task(kernel, message)
 
     def _run(self, serial: int, key: int, attempt: int, first: int, count: int) -> None:
         job = self._jobs[key]
-        if isinstance(job, str):
-            for refused in range(serial, serial + count):
-                self._report(Report.FAILED, refused, True, job)
-            return
-        kernel, message, chunk_count = job.kernel, job.message, job.chunk_count
-        if chunk_count == 1 and not kernel.additive:
+        chunk_count = job.chunk_count
+        if chunk_count == 1 and not job.additive:
             self._whole(serial, key, attempt)
             return
         page, context = self._page, self._context
@@ -234,8 +263,9 @@ class Computer:
             context.serial = current
             self._log.open(current)
             try:
-                chunk = Chunk(index, chunk_count)
-                value = self._alone(lambda: kernel.run(message, chunk, context))  # noqa: B023
+                task, chunk = self._task(job), Chunk(index, chunk_count)
+                run = task.kernel.run
+                value = self._alone(lambda: run(task.message, chunk, context))  # noqa: B023
                 self._report_log(current)
                 group.add(value)
             except BaseException as error:
@@ -245,31 +275,27 @@ class Computer:
         context.group = None
 
     def _whole(self, serial: int, key: int, attempt: int) -> None:
-        def compute(job: _Job) -> work_pb2.Result:
-            partial = job.kernel.run(job.message, Chunk(0, 1), self._context)
-            return job.kernel.finish(job.message, partial)
+        def compute(task: _Task) -> work_pb2.Result:
+            partial = task.kernel.run(task.message, Chunk(0, 1), self._context)
+            return task.kernel.finish(task.message, partial)
 
         self._compute_result(serial, key, attempt, compute)
 
     def _reduce(self, serial: int, key: int, attempt: int, partials: tuple[bytes, ...]) -> None:
-        def compute(job: _Job) -> work_pb2.Result:
+        def compute(task: _Task) -> work_pb2.Result:
             def merge(a: work_pb2.Result, b: work_pb2.Result) -> work_pb2.Result:
                 self._context.check()
-                merged: work_pb2.Result = job.kernel.merge(a, b)
+                merged: work_pb2.Result = task.kernel.merge(a, b)
                 return merged
 
             total = functools.reduce(merge, map(work_pb2.Result.FromString, partials))
-            return job.kernel.finish(job.message, total)
+            return task.kernel.finish(task.message, total)
 
         self._compute_result(serial, key, attempt, compute)
 
     def _compute_result(
-        self, serial: int, key: int, attempt: int, compute: Callable[[_Job], work_pb2.Result]
+        self, serial: int, key: int, attempt: int, compute: Callable[[_Task], work_pb2.Result]
     ) -> None:
-        job = self._jobs[key]
-        if isinstance(job, str):
-            self._report(Report.FAILED, serial, True, job)
-            return
         if self._page.is_void(serial):
             return
         cpu, started = time.process_time_ns(), time.monotonic_ns()
@@ -277,7 +303,8 @@ class Computer:
         self._context.attempt, self._context.serial = attempt, serial
         self._log.open(serial)
         try:
-            result = _encode(self._alone(lambda: compute(job)))
+            task = self._task(self._jobs[key])
+            result = _encode(self._alone(lambda: compute(task)))
         except BaseException as error:
             self._report_end(serial, error)
         else:
@@ -302,7 +329,7 @@ class Computer:
         if not isinstance(error, _TOLD):
             self._log.add_traceback(error)
         self._report_log(serial, failed=True)
-        self._report(Report.FAILED, serial, isinstance(error, Invalid), _sentence(error))
+        self._report(Report.FAILED, serial, isinstance(error, Invalid | _Refused), _sentence(error))
 
     def _report_log(self, serial: int, *, failed: bool = False) -> None:
         if text := self._log.close():
@@ -323,12 +350,13 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     page = Page(page_descriptor)
     os.close(page_descriptor)
+    log = ChunkLog(page)
+    # Before kernels are loaded, as their modules may keep what they find: `logging` does.
+    log.redirect_prints()
     try:
         registry = usable(load(arguments[4:]))
     except CannotLoad as error:
         sys.exit(f"compute process: {error}")
-    log = ChunkLog(page)
-    redirect_prints(log)
     gc.freeze()  # what is loaded by now stays: no collection needs to look at it
     with socket.socket(fileno=descriptor) as orders:
         try:

@@ -1,31 +1,29 @@
 """What a chunk logs: lines of its kernel's, what it prints, the traceback of what it raises."""
 
 import io
+import os
 import sys
 import traceback
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from tallymesh_worker.frames import LOG_BYTES, Page
+from tallymesh_worker.frames import MAX_LINE_BYTES, Page
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-MAX_LINE_CHARS: Final = 2000
 #: The modules that call kernels: of no interest to who wrote one.
 _OURS: Final = ("__main__.", "tallymesh_worker.", "tallymesh_kernels.")
 
 
 class ChunkLog:
-    """The last lines of the chunk that runs, also on the page, for when its process dies."""
+    """What the chunk that runs logs. It goes to the page, which outlives the process."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        self._pid = os.getpid()
         self._serial = 0
-        self._lines: deque[bytes] = deque()
-        self._size = 0
-        self._dropped = 0
         self._begun: dict[str, bytes] = {}
+        self._streams: dict[str, io.TextIOWrapper] = {}
 
     @property
     def is_open(self) -> bool:
@@ -35,18 +33,31 @@ class ChunkLog:
     def open(self, serial: int) -> None:
         """Begins the log of a chunk."""
         self._serial = serial
+        for name, stream in self._streams.items():
+            if getattr(sys, name) is not stream:  # the chunk before has not put it back
+                setattr(sys, name, stream)
 
     def close(self) -> bytes:
         """Ends the log, and returns it."""
-        for stream, rest in self._begun.items():
-            self._append(f"[{stream}] ".encode() + rest)
-        self._begun.clear()
-        text = self._text()
-        if text:
-            self._lines.clear()
-            self._size = self._dropped = 0
+        if self._begun:
+            for stream, rest in self._begun.items():
+                self._append(f"[{stream}] ".encode() + rest)
+            self._begun.clear()
+        text = self._page.logged(self._serial)
         self._serial = 0
         return text
+
+    def redirect_prints(self) -> None:
+        """Has what is printed from now on go into the log of the chunk that runs."""
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            stream = _Stream(name, self, descriptor)
+            self._streams[name] = io.TextIOWrapper(
+                stream,  # type: ignore[arg-type]  # it needs no more than `write`
+                "utf-8",
+                "backslashreplace",
+                write_through=True,
+            )
+            setattr(sys, name, self._streams[name])
 
     def add(self, text: str) -> None:
         """Takes lines of the kernel's own."""
@@ -59,7 +70,7 @@ class ChunkLog:
         for line in lines:
             self._append(f"[{stream}] ".encode() + line)
         if rest:
-            self._begun[stream] = rest[-LOG_BYTES:]
+            self._begun[stream] = rest[:MAX_LINE_BYTES]
 
     def add_traceback(self, error: BaseException) -> None:
         """Takes where in the kernel an exception was raised."""
@@ -70,18 +81,8 @@ class ChunkLog:
             self.add("".join(traceback.format_exception(type(error), error, trace, limit=-20)))
 
     def _append(self, line: bytes) -> None:
-        line = line[:MAX_LINE_CHARS]
-        self._lines.append(line)
-        self._size += len(line) + 1
-        # Room is left for the line that says how many are left out.
-        while self._size > LOG_BYTES - 64:
-            self._size -= len(self._lines.popleft()) + 1
-            self._dropped += 1
-        self._page.keep_log(self._serial, self._text())
-
-    def _text(self) -> bytes:
-        left_out = [b"(%d earlier lines are left out)" % self._dropped] if self._dropped else []
-        return b"\n".join((*left_out, *self._lines))
+        if os.getpid() == self._pid:  # the page is shared with what the kernel has forked
+            self._page.log(self._serial, line)
 
 
 class _Stream(io.BufferedIOBase):
@@ -96,6 +97,9 @@ class _Stream(io.BufferedIOBase):
         """It is."""
         return True
 
+    def close(self) -> None:
+        """Stays open: a kernel that closes it leaves it as it was for the next."""
+
     def fileno(self) -> int:
         """Of what is beneath, for programs that the kernel starts."""
         return self._descriptor
@@ -109,13 +113,3 @@ class _Stream(io.BufferedIOBase):
             sys.__stderr__.buffer.write(taken)  # type: ignore[union-attr]
             sys.__stderr__.flush()  # type: ignore[union-attr]
         return len(taken)
-
-
-def redirect_prints(log: ChunkLog) -> None:
-    """Has what is printed from now on go into the log of the chunk that runs."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = _Stream(name, log, descriptor)
-        text = io.TextIOWrapper(  # type: ignore[type-var]  # it needs no more than `write`
-            stream, "utf-8", "backslashreplace", write_through=True
-        )
-        setattr(sys, name, text)

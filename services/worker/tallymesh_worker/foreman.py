@@ -270,9 +270,6 @@ class Foreman:
 
     def logged(self, chunk: Span, text: bytes, *, failed: bool) -> None:
         """Hands in what a chunk has logged."""
-        if not chunk.job:
-            # Of a computation without a job, whose caller left before its process was stopped.
-            return
         self._outbox.add_log(chunk, text, failed=failed)
 
     def available(self, unfinished: list[Span]) -> None:

@@ -17,10 +17,15 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 LOG_BYTES: Final = 16 * 1024
-_LOG_AT: Final = mmap.PAGESIZE
-PAGE_BYTES: Final = _LOG_AT + LOG_BYTES
+MAX_LINE_BYTES: Final = 2000
+# Lines go round a ring that is larger than what is read of it: the newest overwrites none of that.
+_RING_AT: Final = mmap.PAGESIZE
+_RING_BYTES: Final = LOG_BYTES + 2 * 2048
+PAGE_BYTES: Final = _RING_AT + _RING_BYTES
+# Room for saying how many lines are left out.
+_KEPT_LOG_BYTES: Final = LOG_BYTES - 64
 # Order of the page's 64-bit words.
-_RUNNING, _STARTED, _FRACTION, _VOID_BELOW, _KEPT, _LOGGED, _LOG_SIZE = range(7)
+_RUNNING, _STARTED, _FRACTION, _VOID_BELOW, _KEPT, _LOGGED, _LOG_SIZE, _LINES = range(8)
 
 
 class Order(enum.IntEnum):
@@ -115,17 +120,34 @@ class Page:
         """Says how far the running chunk is."""
         self._reals[_FRACTION] = fraction
 
-    def keep_log(self, serial: int, text: bytes) -> None:
-        """Keeps what the running chunk has logged, at most LOG_BYTES."""
-        self._words[_LOG_SIZE] = 0
-        self._words[_LOGGED] = serial
-        self._map[_LOG_AT : _LOG_AT + len(text)] = text
-        self._words[_LOG_SIZE] = len(text)
+    def log(self, serial: int, line: bytes) -> None:
+        """Adds a line to what the running chunk logs; what is beyond MAX_LINE_BYTES is cut off."""
+        words = self._words
+        if words[_LOGGED] != serial:
+            words[_LOG_SIZE] = words[_LINES] = 0
+            words[_LOGGED] = serial
+        data = line[:MAX_LINE_BYTES] + b"\n"
+        at = words[_LOG_SIZE] % _RING_BYTES
+        now = min(len(data), _RING_BYTES - at)
+        self._map[_RING_AT + at : _RING_AT + at + now] = data[:now]
+        self._map[_RING_AT : _RING_AT + len(data) - now] = data[now:]
+        words[_LOG_SIZE] += len(data)
+        words[_LINES] += 1
 
-    def log(self, serial: int) -> bytes:
-        """Returns what a chunk has logged, if it was the last to do so."""
-        size = self._words[_LOG_SIZE] if self._words[_LOGGED] == serial else 0
-        return self._map[_LOG_AT : _LOG_AT + size]
+    def logged(self, serial: int) -> bytes:
+        """Returns the last lines that a chunk has logged, if it was the last to log any."""
+        if self._words[_LOGGED] != serial:
+            return b""
+        size = self._words[_LOG_SIZE]
+        kept = min(size, _KEPT_LOG_BYTES)
+        at = (size - kept) % _RING_BYTES
+        ring = self._map[_RING_AT : _RING_AT + _RING_BYTES]
+        text = (ring + ring)[at : at + kept] if at + kept > _RING_BYTES else ring[at : at + kept]
+        if kept < size:
+            text = text.partition(b"\n")[2]
+        if left_out := self._words[_LINES] - text.count(b"\n"):
+            text = b"(%d earlier lines are left out)\n%b" % (left_out, text)
+        return text.removesuffix(b"\n")
 
     def running(self) -> Running:
         """Returns what is being computed."""

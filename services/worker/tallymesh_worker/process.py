@@ -116,10 +116,12 @@ class _Stop:
 
     Attributes:
         chunk: Which one.
+        listener: Whose it is; by the time that it has stopped, the process may be another's.
         over: To be called once it is not computed any more.
     """
 
     chunk: RunningChunk
+    listener: Listener
     over: Callable[[], None]
 
 
@@ -284,7 +286,7 @@ class ComputeProcess:
         """
         self._void(kept=0)
         if chunk:
-            self._stop = _Stop(chunk, over)
+            self._stop = _Stop(chunk, self.listener, over)
         return self._take_all(chunk.span if chunk else None)
 
     async def close(self) -> None:
@@ -403,7 +405,7 @@ class ComputeProcess:
 
     def _tell_log(self, serial: int, text: bytes, failed: bool) -> None:
         if self._stop and self._stop.chunk.serial == serial:
-            self.listener.logged(self._stop.chunk.span, text, failed=True)
+            self._stop.listener.logged(self._stop.chunk.span, text, failed=True)
         for batch in self._batches:
             if batch.serial <= serial < batch.end:
                 self.listener.logged(batch.part(serial, serial + 1), text, failed=failed)
@@ -441,7 +443,7 @@ class ComputeProcess:
         if self._timer:
             self._timer.cancel()
         last = self._page.running().serial
-        if last and (text := self._page.log(last)):
+        if last and (text := self._page.logged(last)):
             self._tell_log(last, text, failed=True)
         running = self.running()
         crashed = running.span if running else None

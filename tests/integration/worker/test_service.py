@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -22,7 +23,12 @@ from tallymesh.v1.worker_service_pb2 import (
 from tallymesh_kernels import builtin, usable
 from tests.harness.polling import eventually
 from tests.harness.tools import missing
-from tests.integration.worker.conftest import RunningWorker, StartWorker, compute_processes
+from tests.integration.worker.conftest import (
+    RunningWorker,
+    StartWorker,
+    busiest,
+    compute_processes,
+)
 from tests.integration.worker.mesh import FakeGateway, simulate
 
 
@@ -101,6 +107,22 @@ async def test_a_call_that_ends_stops_its_computation(
         await eventually(is_replaced, timeout=2)
     await eventually(lambda: len(compute_processes()) == 2)
     await eventually(lambda: _has_room(worker))
+
+
+async def test_what_a_computation_without_a_job_logs_is_told_to_nobody(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1, kernels="tests.harness.bad_kernels")
+    loops = work_pb2.Work(custom=work_pb2.CustomWork(kernel="bad.loops", json=Struct()))
+    call = worker.service.Compute(WorkerServiceComputeRequest(work=loops))
+    await call.read()
+    await eventually(lambda: busiest(compute_processes()).cpu_times().user > 0.5)
+    call.cancel()
+    await eventually(lambda: _has_room(worker))
+    job = gateway.add("job", simulate(0.1), 4)
+    await eventually(lambda: job.done)
+    assert job.counted_once
+    assert not [log for request in gateway.requests for log in request.logs]
 
 
 async def test_no_free_slot_is_told_at_once(

@@ -12,7 +12,7 @@ import pytest
 from tallymesh.v1.work_pb2 import Result, Simulate, Work
 from tallymesh_kernels import Chunk, Context, Registry
 from tallymesh_worker.child import Computer
-from tallymesh_worker.frames import PAGE_BYTES, Order, Page, Report, pack
+from tallymesh_worker.frames import LOG_BYTES, MAX_LINE_BYTES, PAGE_BYTES, Order, Page, Report, pack
 
 KEY, ATTEMPT = 1, 1
 
@@ -117,3 +117,23 @@ def test_times_are_those_of_the_chunks_told_of(child: Child) -> None:
     assert second == started + elapsed
     assert second + rest >= running.started
     assert len(micros) in (1, 2)
+
+
+def test_a_page_keeps_the_last_lines_whole() -> None:
+    descriptor = os.memfd_create("page")
+    os.truncate(descriptor, PAGE_BYTES)
+    page = Page(descriptor)
+    os.close(descriptor)
+    for serial, count, width in ((1, 3, 10), (2, 5000, 7), (3, 200, MAX_LINE_BYTES), (4, 0, 0)):
+        lines = [b"%d " % number + b"x" * width for number in range(count)]
+        for line in lines:
+            page.log(serial, line)
+        text = page.logged(serial)
+        assert len(text) <= LOG_BYTES
+        head, *rest = text.splitlines() or [b""]
+        kept = rest if head.startswith(b"(") else [head, *rest][:count]
+        assert kept == [line[:MAX_LINE_BYTES] for line in lines[count - len(kept) :]]
+        left_out = count - len(kept)
+        assert (head == b"(%d earlier lines are left out)" % left_out) == (left_out > 0)
+        assert left_out == 0 or len(text) > LOG_BYTES - MAX_LINE_BYTES - 100
+    assert page.logged(1) == b""
