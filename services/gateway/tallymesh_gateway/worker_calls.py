@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1 import errors_pb2
 from tallymesh_core.domain.errors import InvalidField
+from tallymesh_core.rpc.channel import WORKER_ADDRESS_FORMS, is_worker_address
 from tallymesh_gateway import names
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -13,9 +14,6 @@ _UID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CALL_ID = re.compile(r"[!-~]{1,64}")
 _KERNEL = re.compile(r"[a-z][a-z0-9_.]{0,62}")
 _JOB = re.compile(r"[a-z0-9-]{1,63}/[a-z0-9]{16}")
-_ADDRESS = re.compile(
-    r"unix:/[!-~]{1,107}|(dns:///)?([A-Za-z0-9._-]{1,230}|\[[0-9a-fA-F:.]{2,45}\]):[0-9]{1,5}"
-)
 _MAX_SLOTS, _MAX_KERNELS, _MAX_QUEUES = 1024, 256, 64
 _MAX_CAPACITY, _MAX_WAIT_MS = 65_536, 30_000
 _MAX_CALLS, _MAX_KNOWN_JOBS, _MAX_CHUNKS_A_CALL = 1024, 1024, 1 << 17
@@ -83,13 +81,8 @@ def _check_worker(worker: pb.Worker) -> None:
         names.queue(queue, f"worker.queues[{i}]")
     names.labels(dict(worker.labels), "worker.labels")
     _within(len(worker.version), "worker.version", 0, 63, "characters")
-    if worker.address:
-        _match(
-            _ADDRESS,
-            worker.address,
-            "worker.address",
-            "host:port, dns:///name:port or unix:/path of at most 255 characters",
-        )
+    if worker.address and not is_worker_address(worker.address):
+        raise InvalidField("worker.address", worker.address, WORKER_ADDRESS_FORMS)
 
 
 def _check_ranges(ranges: Iterable[pb.ChunkRange], field: str) -> None:

@@ -4,12 +4,17 @@ import os
 import re
 import socket
 import uuid
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from tallymesh_core.config.settings import KernelSettings
-from tallymesh_core.rpc.channel import split_addresses
+from tallymesh_core.rpc.channel import (
+    WORKER_ADDRESS_FORMS,
+    is_worker_address,
+    split_addresses,
+)
 
 _QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _MAX_QUEUES = 64
@@ -66,6 +71,16 @@ class WorkerSettings(KernelSettings):
                     f"{name!r} is not 1 to 63 characters of [a-z0-9-], starting with a letter"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _advertise_what_gateways_take(self) -> Self:
+        address = self.advertised_address
+        if address and not is_worker_address(address):
+            raise ValueError(
+                f"TALLYMESH_ADVERTISE: gateways would not take {address}: it must be "
+                f"{WORKER_ADDRESS_FORMS}"
+            )
+        return self
 
     @property
     def advertised_address(self) -> str:

@@ -125,6 +125,7 @@ async def test_a_second_interrupt_ends_it_at_once(worker: Process, gateway: Fake
         ("TALLYMESH_UID", "no_good"),
         ("TALLYMESH_NODE", "No_Good"),
         ("TALLYMESH_LISTEN", "0.0.0.0:7009"),
+        ("TALLYMESH_ADVERTISE", "worker.internal"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(processes: Processes, name: str, value: str) -> None:

@@ -1,5 +1,6 @@
 """Channels between the services of a mesh."""
 
+import re
 from collections.abc import Sequence
 
 import grpc
@@ -14,6 +15,12 @@ MAX_DISPATCH_BYTES = 80 * 1024 * 1024
 KEEPALIVE_SECONDS = 20
 _KEEPALIVE_TIMEOUT_SECONDS = 10
 
+#: What a worker's address may look like, in words.
+WORKER_ADDRESS_FORMS = "host:port, dns:///name:port or unix:/path of at most 255 characters"
+
+_WORKER_ADDRESS = re.compile(
+    r"unix:/[!-~]{1,107}|(dns:///)?([A-Za-z0-9._-]{1,230}|\[[0-9a-fA-F:.]{2,45}\]):[0-9]{1,5}"
+)
 _SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
@@ -33,6 +40,11 @@ def tolerance_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
     ]
+
+
+def is_worker_address(address: str) -> bool:
+    """Tells whether gateways take it for the address of a worker."""
+    return _WORKER_ADDRESS.fullmatch(address) is not None
 
 
 def open_channel(address: str, *, max_receive_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
