@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -36,6 +36,7 @@ class Fleet:
     def __init__(self, leases: LeaseStore) -> None:
         self._leases = leases
         self._known: list[KnownWorker] = []
+        self._slots: dict[str, Counter[str]] = {}
         self._read_at = float("-inf")
 
     async def workers(self) -> list[KnownWorker]:
@@ -44,6 +45,7 @@ class Fleet:
             self._known = [
                 KnownWorker(_described(live), live) for live in await self._leases.workers()
             ]
+            self._slots.clear()
             self._read_at = time.monotonic()
         return self._known
 
@@ -61,14 +63,16 @@ class Fleet:
         """Gives what processes hold to others at once."""
         await self._leases.give_up(uids)
 
-    async def slots(self, queue: str) -> Counter[str]:
+    async def slots(self, queue: str) -> Mapping[str, int]:
         """Returns how many slots take new chunks of a queue's jobs, by kernel."""
-        slots: Counter[str] = Counter()
-        for known in await self.workers():
-            for kernel in known.worker.kernels:
-                if known.takes(queue, kernel):
-                    slots[kernel] += known.worker.slots
-        return slots
+        workers = await self.workers()
+        if queue not in self._slots:
+            slots = self._slots[queue] = Counter()
+            for known in workers:
+                for kernel in known.worker.kernels:
+                    if known.takes(queue, kernel):
+                        slots[kernel] += known.worker.slots
+        return self._slots[queue]
 
     async def serves(self, queue: str, kernel: str) -> bool:
         """Tells whether a live worker takes chunks of such jobs."""
