@@ -137,6 +137,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
         await stop.wait()
         watches.close()
         collections.close()
+        computations.stop()
         dispatcher.close()
 
     await report.set_ready(False)

@@ -1,8 +1,10 @@
 """Computations without a job: a worker's own Compute, passed on to who asks for one."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -28,6 +30,12 @@ _MAX_ASKED = 16
 # Work that takes its workers down is not to take all of them.
 _MAX_LOST = 3
 _RETRY_SECONDS = 0.2
+# A worker answers at once, and then at least every 5 s: one that is silent for longer than this is
+# frozen, or cut off.
+_FIRST_SECONDS, _SILENCE_SECONDS = 3.0, 11.0
+
+
+_Call: TypeAlias = "grpc.aio.UnaryStreamCall[Any, pb.WorkerServiceComputeResponse]"
 
 
 class Computations:
@@ -39,6 +47,14 @@ class Computations:
         self._node = node
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._calls: Counter[str] = Counter()
+        self._open: set[_Call] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends all computations, as the gateway does."""
+        self._stopping = True
+        for call in self._open:
+            call.cancel()
 
     async def compute(
         self, work: Work, kernel: str, queue: str, timeout: float | None
@@ -55,8 +71,11 @@ class Computations:
             NoWorker: None is alive that could compute it.
             NoFreeSlot: All that could are busy.
             ServiceUnavailable: Those that could are lost meanwhile, or cannot be reached.
+            ShuttingDown: The gateway stops.
             DomainError: What the worker says of the work, or of what became of it.
         """
+        if self._stopping:
+            raise ShuttingDown(self._node)
         able = await self._able(kernel, queue)
         if not able:
             raise NoWorker(kernel, queue)
@@ -75,6 +94,8 @@ class Computations:
                     told = max(told, answer.fraction)
                     yield ComputeResponse(fraction=told, handled_by=name, answered_by=self._node)
             except (NoFreeSlot, ShuttingDown):
+                if self._stopping:
+                    raise ShuttingDown(self._node) from None
                 busy += 1
             except ServiceUnavailable:
                 lost += begun
@@ -116,16 +137,30 @@ class Computations:
             self._channels[address] = open_channel(address)
         stub = worker_service_pb2_grpc.WorkerServiceStub(self._channels[address])
         self._calls[address] += 1
-        call = stub.Compute(pb.WorkerServiceComputeRequest(work=work), timeout=timeout)
+        call: _Call = stub.Compute(pb.WorkerServiceComputeRequest(work=work), timeout=timeout)
+        self._open.add(call)
+        patience = _FIRST_SECONDS
         try:
-            async for answer in call:
+            while True:
+                async with asyncio.timeout(patience):
+                    answer = await call.read()
+                if not isinstance(answer, pb.WorkerServiceComputeResponse):
+                    raise ServiceUnavailable("the worker ended the call without a result")
                 yield answer
+                patience = _SILENCE_SECONDS
+        except TimeoutError:
+            raise ServiceUnavailable(f"the worker was silent for {patience:g} s") from None
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise ShuttingDown(self._node) from None
+            raise
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlinePassed("the caller's deadline passed") from error
             raise from_rpc_error(error, "the worker") from error
         finally:
             call.cancel()
+            self._open.discard(call)
             self._calls[address] -= 1
 
     async def _let_go(self, alive: set[str]) -> None:
@@ -133,4 +168,5 @@ class Computations:
         for address in [*self._channels]:
             if address not in alive and not self._calls[address]:
                 del self._calls[address]
-                await self._channels.pop(address).close()
+                if channel := self._channels.pop(address, None):
+                    await channel.close()
