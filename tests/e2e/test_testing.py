@@ -2,12 +2,14 @@
 
 import signal
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tallymesh.testing import CannotStartMesh, mesh
+from tallymesh.testing import CannotStartMesh, RunningMesh, mesh
 from tests.harness.polling import eventually_sync
 from tests.harness.processes import Processes
 
@@ -68,6 +70,16 @@ def test_it_dies_with_who_asked_for_it(processes: Processes) -> None:
         timeout=20,
         message="the mesh ending with its holder",
     )
+
+
+def test_it_outlives_the_thread_that_asked_for_it() -> None:
+    with ExitStack() as stack:
+        entered: list[RunningMesh] = []
+        thread = threading.Thread(target=lambda: entered.append(stack.enter_context(mesh())))
+        thread.start()
+        thread.join()
+        with entered[0].client() as client:
+            assert client.count_primes(100) == 25
 
 
 def test_what_is_wrong_is_told() -> None:

@@ -20,12 +20,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,27 +114,49 @@ def _start(
         with said.open("wb") as output:
             process = _spawn(command, output, path)
         deadline = time.monotonic() + timeout
-        while process.poll() is None and not state.exists() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        if state.exists():
-            return process, str(json.loads(state.read_text())["address"])
+        try:
+            while process.poll() is None and not state.exists() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            if state.exists():
+                return process, str(json.loads(state.read_text())["address"])
+        except BaseException:
+            _stop(process)
+            raise
+        code = process.poll()
         _stop(process)
         told = said.read_text(errors="replace").strip()
         if not left or "cannot listen" not in told:
             break
-    raise CannotStartMesh(f"the mesh was not ready within {timeout:g} s:\n{told}")
+    why = f"was not ready within {timeout:g} s" if code is None else f"ended with exit code {code}"
+    raise CannotStartMesh(f"the mesh {why}:\n{told}")
 
 
 def _spawn(command: Sequence[str], output: IO[bytes], path: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - ours, word by word
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": path},
-        # A Ctrl-C at the terminal is for the tests; they end the mesh themselves.
-        start_new_session=True,
-    )
+    started: SimpleQueue[subprocess.Popen[bytes] | OSError] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - ours, word by word
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": path},
+                # A Ctrl-C at the terminal is for the tests; they end the mesh themselves.
+                start_new_session=True,
+            )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    # What is on the leash ends with the thread that started it, and the caller's may end early.
+    threading.Thread(target=run, name="tallymesh-mesh", daemon=True).start()
+    process = started.get()
+    if isinstance(process, OSError):
+        raise process
+    return process
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
