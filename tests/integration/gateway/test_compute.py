@@ -1,6 +1,7 @@
 """Computations without a job: a gateway and real workers."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,33 @@ async def test_the_only_worker_dies(gateway: Gateway, start_worker: StartWorker)
     worker.kill()
     code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+
+
+async def test_a_worker_that_falls_silent_is_lost(
+    gateway: Gateway, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallymesh_gateway.computing._SILENCE_SECONDS", 1.0)
+    worker = await start_worker("w1")
+    call, _ = await begun(gateway, ENDLESS)
+    worker.signal(signal.SIGSTOP)
+    try:
+        code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+    finally:
+        worker.signal(signal.SIGCONT)
+
+
+async def test_a_gateway_that_stops_ends_computations(
+    gateway: Gateway, start_worker: StartWorker
+) -> None:
+    worker = await start_worker("w1")
+    call, _ = await begun(gateway, ENDLESS)
+    await eventually(lambda: busy(worker))
+    (computing,) = busy(worker)
+    gateway.stop.set()
+    code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    await eventually(lambda: not computing.is_running(), timeout=2)
 
 
 async def test_what_goes_wrong_is_told_by_name(gateway: Gateway, start_worker: StartWorker) -> None:
