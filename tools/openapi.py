@@ -202,7 +202,9 @@ class _Api:
             schema = self._field(method.input_type, field)
         if method.client_streaming:
             schema = {"type": "array", "items": schema}
-        return {"required": True, "content": {"application/json": {"schema": schema}}}
+        # Where nothing in it is required, an empty object or no body at all will do.
+        required = bool(schema.get("required")) or body != "*" or method.client_streaming
+        return {"required": required, "content": {"application/json": {"schema": schema}}}
 
     def _answer(self, method: descriptor_pb2.MethodDescriptorProto) -> Schema:
         schema = self._reference(method.output_type)

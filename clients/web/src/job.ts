@@ -21,7 +21,8 @@ export function afterEvent(job: Job | undefined, { version, event }: JobEvent): 
         ...job,
         version,
         state: delta.state || job.state,
-        stateReason: delta.stateReason || job.stateReason,
+        // An empty sentence is not sent, so only a state can take the old one away.
+        stateReason: delta.state ? delta.stateReason : delta.stateReason || job.stateReason,
         progress: delta.progress ?? job.progress,
         handledBy: Object.keys(delta.handledBy).length > 0 ? delta.handledBy : job.handledBy,
         startTime: delta.startTime ?? job.startTime,
