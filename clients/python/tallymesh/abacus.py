@@ -211,6 +211,7 @@ class Abacus:
             reached=self._caller.reached,
         )
         for current in sums:
+            self._caller.reached = True
             if current.version != seen:
                 seen = current.version
                 yield current

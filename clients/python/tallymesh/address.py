@@ -12,11 +12,15 @@ from tallymesh.errors import InvalidField, Unreachable
 
 #: Where a mesh listens that was started with `tallymesh up`.
 DEFAULT_ADDRESS = "localhost:8080"
-_DEFAULT_PORT = 8080
+_DEFAULT_PORT, _TLS_PORT = 8080, 443
 
-_BOUND = "host:port or unix:/path, or several host:port separated by commas"
+_BOUND = "host:port, https://host:port or unix:/path, or several host:port separated by commas"
+# With a scheme and a slash it is as `tallymesh up` prints it, and as it stands in a browser.
 _HOST_PORT = re.compile(
-    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII
+    r"(?P<scheme>https?://)?"
+    r"(?P<host>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.%]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?(scheme)/?)",
+    re.ASCII,
 )
 
 
@@ -25,15 +29,30 @@ class Target:
     """An address as gRPC takes it.
 
     Attributes:
-        name: gRPC's name for it.
-        authority: What to call the servers, where it stands for several, which share the calls;
-            empty for one, which is called by its name.
+        servers: gRPC's name for each server; several share the calls.
         local: It is on this machine.
+        tls: It is said to speak TLS.
     """
 
-    name: str
-    authority: str = ""
+    servers: tuple[str, ...]
     local: bool = False
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """What to call the servers, where they are several; empty for one, called by its name."""
+        return self.servers[0] if len(self.servers) > 1 else ""
+
+    def resolve(self) -> str:
+        """Returns gRPC's name for all of it, looking several hosts up.
+
+        Raises:
+            Unreachable: One of several hosts has no address.
+        """
+        if len(self.servers) == 1:
+            return self.servers[0]
+        # gRPC takes several addresses only as numbers.
+        return "ipv4:" + ",".join(map(_resolve, self.servers))
 
 
 def choose_address(address: str | None) -> str:
@@ -46,52 +65,40 @@ def parse_address(address: str) -> Target:
 
     Args:
         address: `host:port` (the port is 8080 if left out; `http://` may stand before it),
-            `unix:/path`, or several `host:port` separated by commas.
+            `https://host:port` (443 if left out), which asks for TLS, `unix:/path`, or several of
+            the first two kinds separated by commas.
 
     Raises:
         InvalidField: The address is malformed.
-        Unreachable: One of several hosts has no address.
     """
-    parts = [_bare(part.strip()) for part in address.split(",") if part.strip()]
-    if not parts:
-        raise InvalidField.of("address", address, _BOUND)
-    if len(parts) > 1:
-        hosts = [_resolve(*_host_and_port(part, address)) for part in parts]
-        local = all(_is_loopback(host) for host, _ in hosts)
-        first, port = _host_and_port(parts[0], address)
-        return Target(
-            "ipv4:" + ",".join(f"{host}:{port}" for host, port in hosts),
-            authority=f"{first}:{port}",
-            local=local,
-        )
-    if parts[0].startswith("unix:"):
+    parts = [part.strip() for part in address.split(",") if part.strip()]
+    if len(parts) == 1 and parts[0].startswith("unix:"):
         if not parts[0].removeprefix("unix:").strip("/"):
             raise InvalidField.of("address", address, _BOUND)
-        return Target(parts[0], local=True)
-    host, port = _host_and_port(parts[0], address)
-    return Target(f"{host}:{port}", local=_is_loopback(host))
-
-
-def _bare(part: str) -> str:
-    # As `tallymesh up` prints it, and as it stands in a browser.
-    return part.removeprefix("http://").removesuffix("/") if part.startswith("http://") else part
-
-
-def _host_and_port(part: str, address: str) -> tuple[str, int]:
-    match = _HOST_PORT.fullmatch(part)
-    port = int(match["port"] or _DEFAULT_PORT) if match else 0
-    if match is None or not 0 < port < 65536:
+        return Target((parts[0],), local=True)
+    matches = [_HOST_PORT.fullmatch(part) for part in parts]
+    servers, schemes, local = [], set(), True
+    for match in matches:
+        secure = match is not None and match["scheme"] == "https://"
+        port = int(match["port"] or (_TLS_PORT if secure else _DEFAULT_PORT)) if match else 0
+        if match is None or not 0 < port < 65536:
+            raise InvalidField.of("address", address, _BOUND)
+        servers.append(f"{match['host']}:{port}")
+        schemes.add(secure)
+        local &= _is_loopback(match["host"])
+    if len(schemes) != 1:
         raise InvalidField.of("address", address, _BOUND)
-    return match["host"], port
+    return Target(tuple(servers), local=local, tls=schemes.pop())
 
 
-def _resolve(host: str, port: int) -> tuple[str, int]:
-    # gRPC takes several addresses only as numbers.
+def _resolve(server: str) -> str:
+    host, _, port = server.rpartition(":")
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise Unreachable(f"{host} has no IPv4 address: {error.strerror}") from None
-    return str(found[0][4][0]), port
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{host} has no IPv4 address: {why}") from None
+    return f"{found[0][4][0]}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

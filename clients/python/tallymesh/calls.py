@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 import uuid
@@ -51,9 +52,19 @@ _BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
 
 # Codes by which a proxy, or gRPC itself, tells that a connection broke.
 _BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
-# Seconds before a stream that broke is sent again; each further time waits twice as long.
 _NO_CONNECTION = "cannot connect: "
+# How gRPC begins to tell that it has no connection, and where it ends a call with its channel.
+_FAILED_TO_CONNECT = (
+    "failed to connect",
+    "errors resolving",
+    "DNS resolution failed",
+    "connections to all backends failing",
+)
+_CHANNEL_CLOSED = "Channel closed!"
+# Seconds before a stream that broke is sent again; each further time waits twice as long.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+# gRPC takes no more: ten years stand for all that is longer.
+_MAX_TIMEOUT = 10 * 365 * 86_400.0
 
 
 class Stream(Protocol[Item_co]):
@@ -78,7 +89,7 @@ class Attempts:
     """
 
     def __init__(self, timeout: float, *, reached: bool) -> None:
-        self._deadline = time.monotonic() + timeout
+        self._deadline = time.monotonic() + bounded(timeout)
         self._reached = reached
         self._away: errors.TallymeshError | None = None
         self._delay = _FIRST_PAUSE
@@ -119,7 +130,7 @@ class UploadAttempts(Attempts):
     """As Attempts, of a stream of requests: gRPC itself does not repeat one that broke."""
 
     def _pause(self, error: errors.TallymeshError) -> float | None:
-        if not is_accident(error):
+        if not is_accident(error) or not (self._reached or was_reached(error)):
             return None
         return max(self._next_delay(), error.retry_after or 0.0)
 
@@ -130,11 +141,13 @@ class Caller:
     Attributes:
         timeout: Seconds that a unary call may take.
         reached: The mesh has answered.
+        closed: The client is closed; what is called now fails, and what was under way.
     """
 
     def __init__(self, timeout: float, metadata: Metadata) -> None:
-        self.timeout = timeout
+        self.timeout = bounded(timeout)
         self.reached = False
+        self.closed = False
         self._metadata = tuple(metadata)
 
     def unary(
@@ -162,6 +175,8 @@ class Caller:
                 answer = method(request, timeout=attempts.left(), metadata=self._metadata)
             except grpc.RpcError as failed:
                 pause = attempts.pause_after(failed)
+            except ValueError as refused:
+                raise self._closed_or(refused) from refused
             else:
                 self.reached = True
                 return answer
@@ -190,9 +205,14 @@ class Caller:
         )
         while True:
             try:
-                return method(iter(requests), timeout=attempts.left(), metadata=self._metadata)
+                answer = method(iter(requests), timeout=attempts.left(), metadata=self._metadata)
             except grpc.RpcError as failed:
                 pause = attempts.pause_after(failed)
+            except ValueError as refused:
+                raise self._closed_or(refused) from refused
+            else:
+                self.reached = True
+                return answer
             time.sleep(pause)
 
     def stream(
@@ -207,9 +227,19 @@ class Caller:
             method: What to call.
             request: What to send.
             timeout: Seconds after which it ends with DEADLINE_EXCEEDED; None for never.
+
+        Raises:
+            TallymeshError: The client is closed.
         """
-        opened = method(request, timeout=timeout, metadata=self._metadata)
+        try:
+            opened = method(request, timeout=timeout, metadata=self._metadata)
+        except ValueError as refused:
+            raise self._closed_or(refused) from refused
         return cast("Stream[Answer]", opened)
+
+    def _closed_or(self, refused: ValueError) -> Exception:
+        # gRPC has no error of its own for a call on a closed channel.
+        return closed() if self.closed else refused
 
 
 def new_request_id() -> str:
@@ -223,8 +253,26 @@ def new_request_id() -> str:
     return str(uuid.UUID(int=value))
 
 
+def bounded(timeout: float) -> float:
+    """Returns seconds as gRPC can take them.
+
+    Raises:
+        InvalidField: They are not a number.
+    """
+    if math.isnan(timeout):
+        raise errors.InvalidField.of("timeout", timeout, "a number of seconds")
+    return min(timeout, _MAX_TIMEOUT)
+
+
+def closed() -> errors.TallymeshError:
+    """Returns the error of calls on a client that is closed."""
+    return errors.TallymeshError("the client is closed", code="CANCELLED")
+
+
 def is_accident(error: errors.TallymeshError) -> bool:
     """Tells whether a stream broke on its way; an error with a reason is the mesh's own word."""
+    if error.message == str(closed()):
+        return False
     return error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
 
 
@@ -238,6 +286,8 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
     # Every RpcError that a channel raises is also the call it belongs to.
     call = cast("grpc.Call", error)
     code = call.code()
+    if code == grpc.StatusCode.CANCELLED and call.details() == _CHANNEL_CLOSED:
+        return closed()
     info, retry_after, violation = _details(call)
     metadata = dict(info.metadata)
     if violation is not None and "field" not in metadata:
@@ -255,7 +305,7 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
 
 def _message(details: str) -> str:
     # gRPC tells the cause of a connection that it cannot make last, after all its own layers.
-    if details.startswith(("failed to connect", "errors resolving", "DNS resolution failed")):
+    if details.startswith(_FAILED_TO_CONNECT):
         return f"{_NO_CONNECTION}{details.rpartition(': ')[2].rstrip(']')}"
     return details
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # Services of the mesh tolerate a ping every 10 s.
 _KEEPALIVE_MILLISECONDS = 20_000
 _KEEPALIVE_TIMEOUT_MILLISECONDS = 10_000
+# What gRPC takes as metadata.
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_VALUE = re.compile(r"[ -~]*")
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,25 @@ class Connection:
         given = address if address is None or isinstance(address, str) else ",".join(address)
         self.address = choose_address(given)
         self._target = parse_address(self.address)
-        self._tls = Tls() if tls is True else tls or None
+        self._tls = Tls() if tls is True else tls or (Tls() if self._target.tls else None)
         if token is not None and not (self._tls or self._target.local):
             raise InvalidField.of("token", "***", "sent without TLS, but to this machine")
+        if token is not None and not _VALUE.fullmatch(token):
+            raise InvalidField.of("token", "***", "of printable ASCII characters")
+        for key, value in (metadata or {}).items():
+            if not _KEY.fullmatch(key) or key.startswith("grpc-") or key.endswith("-bin"):
+                raise InvalidField.of("metadata", key, "a key of [a-z0-9_.-] for text")
+            if not isinstance(value, str) or not _VALUE.fullmatch(value):
+                raise InvalidField.of(f"metadata.{key}", value, "printable ASCII characters")
         secret = {"authorization": f"Bearer {token}"} if token is not None else {}
         self.metadata = tuple({**(metadata or {}), **secret}.items())
 
     def open(self) -> grpc.Channel:
         """Opens a channel, without yet connecting."""
         if self._tls is None:
-            return grpc.insecure_channel(self._target.name, options=self._options())
+            return grpc.insecure_channel(self._target.resolve(), options=self._options())
         return grpc.secure_channel(
-            self._target.name, self._tls.credentials(), options=self._options()
+            self._target.resolve(), self._tls.credentials(), options=self._options()
         )
 
     def open_async(self) -> grpc.aio.Channel:
@@ -92,9 +103,9 @@ class Connection:
         from grpc import aio
 
         if self._tls is None:
-            return aio.insecure_channel(self._target.name, options=self._options())
+            return aio.insecure_channel(self._target.resolve(), options=self._options())
         return aio.secure_channel(
-            self._target.name, self._tls.credentials(), options=self._options()
+            self._target.resolve(), self._tls.credentials(), options=self._options()
         )
 
     def _options(self) -> list[tuple[str, str | int]]:

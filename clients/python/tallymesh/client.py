@@ -91,8 +91,9 @@ class Client:
             limits: How long watches put up with silence and with the mesh being away.
 
         Raises:
-            InvalidField: The address is malformed, a file of `tls` cannot be read, or the token
-                would be sent in the open.
+            InvalidField: The address or the metadata are malformed, a file of `tls` cannot be
+                read, or the token would be sent in the open.
+            Unreachable: One of several hosts of the address cannot be found.
         """
         connection = Connection(address, tls, token, metadata)
         self.address = connection.address
@@ -118,6 +119,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; calls and watches under way end."""
+        self._caller.closed = True
         self._channel.close()
 
     def count_primes(
@@ -277,6 +279,7 @@ class Client:
             DeadlineExceeded: It took longer than the timeout.
         """
         for answer in self.computing(work, queue=queue, timeout=timeout):
+            self._caller.reached = True
             if answer.HasField("result"):
                 return result_value(answer.result)
             if on_progress is not None:

@@ -72,7 +72,7 @@ class JobHandle:
         Raises:
             NotFound: There is no such job.
         """
-        return (self.refresh()).progress
+        return self.refresh().progress
 
     def events(
         self, *, timeout: float | None = None, on_cut: OnCut | None = None

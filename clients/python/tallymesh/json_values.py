@@ -11,6 +11,8 @@ from google.protobuf.struct_pb2 import NullValue, Struct, Value
 
 #: Whole numbers up to here are exact as JSON numbers, which are doubles here.
 MAX_EXACT = 2**53
+# Numbers beyond are not written out: no sentence is for thousands of digits.
+_LONG = 10**40
 
 
 class NotJson(TypeError):
@@ -75,7 +77,8 @@ def _fill(value: Value, given: Any, path: str) -> None:
             value.string_value = given
         case Integral():
             if abs(int(given)) > MAX_EXACT:
-                raise NotJson(f"{given}{_at(path)}, more than JSON holds exactly: give a string")
+                shown = given if abs(int(given)) < _LONG else "a number"
+                raise NotJson(f"{shown}{_at(path)}, more than JSON holds exactly: give a string")
             value.number_value = int(given)
         case Real():
             if not math.isfinite(given):

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from tallymesh.calls import Stream, is_accident, translate, was_reached
+from tallymesh.calls import Stream, bounded, is_accident, translate, was_reached
 from tallymesh.errors import DeadlineExceeded, TallymeshError, Unreachable
 
 Item = TypeVar("Item", bound=Message)
@@ -63,7 +63,7 @@ class Reading:
         self._on_cut = on_cut
         self._reached = reached
         self._begun_at = self._opened_at = time.monotonic()
-        self._deadline = None if timeout is None else self._begun_at + timeout
+        self._deadline = None if timeout is None else self._begun_at + bounded(timeout)
         self._last_sign_of_life: float | None = None
         self._delay = limits.first_delay
 

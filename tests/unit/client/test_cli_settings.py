@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
+import grpc
 import pytest
 from click.testing import CliRunner, Result
 
 from tallymesh.cli.root import root
+from tallymesh_core.domain.errors import NotFound
+from tests.harness.certificates import make_certificates
 from tests.unit.client.fake_mesh import NAME, FakeMesh, ended, running_job, snapshot, succeeded_job
 
 Run = Callable[..., Result]
@@ -21,7 +25,7 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in process, with a file of profiles of its own and nothing said besides."""
     monkeypatch.setenv("TALLYMESH_CONFIG", str(tmp_path / "tallymesh" / "config.ini"))
-    for name in ("TALLYMESH_ADDRESS", "TALLYMESH_PROFILE", "NO_COLOR"):
+    for name in ("TALLYMESH_ADDRESS", "TALLYMESH_PROFILE", "TALLYMESH_TOKEN", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
     def invoke(*arguments: str, color: bool = False) -> Result:
@@ -98,13 +102,73 @@ def test_profiles_are_chosen_listed_and_deleted(run: Run) -> None:
     assert [(one["name"], one["used"]) for one in listed] == [("default", True)]
 
 
+def test_a_profile_that_is_deleted_is_not_chosen_any_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("config", "set", "address", "a:1", "--profile", "work")
+    run("config", "set", "address", "b:1", "--profile", "other")
+    run("config", "use", "work")
+    monkeypatch.setenv("TALLYMESH_PROFILE", "other")
+    assert "here it says other" in run("config", "use", "work").stderr
+    assert run("config", "delete", "work").exit_code == 0
+    monkeypatch.delenv("TALLYMESH_PROFILE")
+    assert in_force(run)["address"] == ("localhost:8080", "built in")
+
+
+def test_tls_and_a_token(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates = make_certificates(tmp_path)
+    pair = (certificates.key.read_bytes(), certificates.certificate.read_bytes())
+    with closing(FakeMesh(grpc.ssl_server_credentials([pair]))) as secure:
+        port = secure.address.rpartition(":")[2]
+        assert run("config", "set", "address", f"https://localhost:{port}").exit_code == 0
+        assert run("config", "set", "ca", str(certificates.authority)).exit_code == 0
+        assert "s3cret" not in run("config", "set", "token", "s3cret").output
+        assert run("whoami").exit_code == 0
+        assert secure.metadata[-1]["authorization"] == "Bearer s3cret"
+        monkeypatch.setenv("TALLYMESH_TOKEN", "other")
+        assert run("whoami").exit_code == 0
+        assert secure.metadata[-1]["authorization"] == "Bearer other"
+        shown = run("config", "show").stdout + run("config", "list").stdout
+        assert "s3cret" not in shown
+        assert "***" in shown
+        assert in_force(run)["token"] == ("***", "TALLYMESH_TOKEN")
+        examined = run("doctor").stdout
+        assert "ok    TLS: spoken, and the certificate is trusted" in examined
+        assert "ok    gateway" in examined
+        monkeypatch.delenv("TALLYMESH_TOKEN")
+        run("config", "delete", "default")
+        plain = run("doctor", "--address", f"localhost:{port}")
+        assert f"fail  TLS: localhost:{port} speaks nothing but TLS" in plain.stdout
+        strange = run("doctor", "--address", f"https://localhost:{port}")
+        assert "fail  TLS: no handshake" in strange.stdout
+
+
+def test_several_at_once_are_one_document_of_json(mesh: FakeMesh, run: Run) -> None:
+    address = ("--address", mesh.address, "-o", "json")
+    told = json.loads(run("jobs", "cancel", NAME, NAME, "--no-wait", *address).stdout)
+    assert [one["name"] for one in told["jobs"]] == [NAME, NAME]
+    assert json.loads(run("jobs", "cancel", NAME, "--no-wait", *address).stdout)["name"] == NAME
+    mesh.fail("DrainWorker", NotFound("workers/gone"))
+    done = run("drain", "gone", "worker-1", *address)
+    assert done.exit_code == 1
+    assert "workers/gone" in done.stderr
+    assert [one["uids"] for one in json.loads(done.stdout)["drained"]] == [["u1", "u2"]]
+
+
+def test_who_logged_nothing_is_told_beside_the_data(mesh: FakeMesh, run: Run) -> None:
+    done = run("jobs", "logs", NAME, "--address", mesh.address)
+    assert (done.stdout, done.stderr) == ("", "nothing was logged\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("config", "set", "adress", "a:1"), "adress"),
-        (("config", "set", "address", "https://x"), "address"),
+        (("config", "set", "address", "ftp://x"), "address"),
         (("config", "set", "output", "xml"), "xml"),
         (("config", "set", "timeout", "soon"), "soon"),
+        (("config", "set", "timeout", "0"), "'0'"),
+        (("config", "set", "ca", "nowhere.pem"), "nowhere.pem"),
         (("config", "set", "output", "json", "--profile", "no good"), "no good"),
         (("config", "set", "output", "json", "--profile", "tallymesh.choice"), "tallymesh.choice"),
         (("config", "unset", "output"), "output"),

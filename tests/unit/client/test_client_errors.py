@@ -117,7 +117,20 @@ def test_unary_calls_have_a_deadline(mesh: FakeMesh) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["https://a:1", "http://a/b", "a:b", "a:1:2", "a:99999", "a:0", " ", "a b", "unix:", ","],
+    [
+        "ftp://a:1",
+        "http://a/b",
+        "a..b:1",
+        "https://a:1,b:2",
+        "a:b",
+        "a:1:2",
+        "a:99999",
+        "a:0",
+        " ",
+        "a b",
+        "unix:",
+        ",",
+    ],
 )
 def test_malformed_addresses_are_refused_before_any_call(address: str) -> None:
     with pytest.raises(errors.InvalidField, match="address"):

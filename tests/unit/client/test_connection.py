@@ -1,7 +1,9 @@
 """How a client reaches a mesh: TLS, tokens, several addresses."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from tallymesh import AsyncClient, Client, InvalidField, TallymeshError, Tls
 from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.polling import eventually, eventually_sync
 from tests.unit.client.fake_mesh import FakeMesh
 
 
@@ -53,6 +56,62 @@ def test_tls_with_a_certificate_of_ones_own(
         whoami(face, secure.address, tls=Tls(certificates.authority), timeout=1)
     with pytest.raises(TallymeshError):
         whoami(face, secure.address, tls=True, timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"token": "a\nb"}, "token"),
+        ({"metadata": {"Upper": "x"}}, "metadata"),
+        ({"metadata": {"trace-bin": "x"}}, "metadata"),
+        ({"metadata": {"team": "a\nb"}}, "metadata.team"),
+        ({"timeout": float("nan")}, "timeout"),
+    ],
+    ids=str,
+)
+def test_what_grpc_would_not_take_is_refused(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        Client("localhost:1", **options)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("face", [Client, AsyncClient])
+def test_no_timeout_is_too_long(face: type) -> None:
+    with closing(FakeMesh()) as mesh:
+        assert whoami(face, mesh.address, timeout=float("inf"))
+        assert whoami(face, mesh.address, timeout=1e18)
+
+
+def test_who_waits_as_the_client_is_closed_is_told_so() -> None:
+    told: list[BaseException] = []
+
+    def wait(client: Client) -> None:
+        try:
+            client.job("abc1").result()
+        except BaseException as error:
+            told.append(error)
+
+    with closing(FakeMesh()) as mesh:
+        client = Client(mesh.address)
+        waiting = threading.Thread(target=wait, args=(client,))
+        waiting.start()
+        eventually_sync(lambda: mesh.asked("WatchJob"))
+        client.close()
+        waiting.join(10)
+        with pytest.raises(TallymeshError, match="the client is closed"):
+            client.whoami()
+    assert [(type(one), str(one)) for one in told] == [(TallymeshError, "the client is closed")]
+
+
+async def test_what_waits_as_the_client_is_closed_is_told_so() -> None:
+    with closing(FakeMesh()) as mesh:
+        client = AsyncClient(mesh.address)
+        waiting = asyncio.create_task(client.job("abc1").result())
+        await eventually(lambda: mesh.asked("WatchJob"))
+        await client.close()
+        for late in (waiting, client.whoami()):
+            with pytest.raises(TallymeshError, match="the client is closed"):
+                await asyncio.wait_for(late, 10)
 
 
 @pytest.mark.parametrize("face", [Client, AsyncClient])

@@ -156,6 +156,7 @@ class AsyncAbacus:
             on_cut=on_cut,
             reached=self._caller.reached,
         ):
+            self._caller.reached = True
             if current.version != seen:
                 seen = current.version
                 yield current

@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from tallymesh.calls import Attempts, Metadata, UploadAttempts
+from tallymesh.calls import Attempts, Metadata, UploadAttempts, bounded, closed
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, Reading
 
 Request = TypeVar("Request", bound=Message)
@@ -21,8 +21,9 @@ class AsyncCaller:
     """Makes calls with a client's metadata and deadline, and translates their errors."""
 
     def __init__(self, timeout: float, metadata: Metadata) -> None:
-        self.timeout = timeout
+        self.timeout = bounded(timeout)
         self.reached = False
+        self.closed = False
         self._metadata = tuple(metadata)
 
     async def unary(
@@ -38,6 +39,9 @@ class AsyncCaller:
                 answer = await method(request, timeout=attempts.left(), metadata=self._metadata)
             except grpc.aio.AioRpcError as failed:
                 pause = attempts.pause_after(failed)
+            except (asyncio.CancelledError, grpc.aio.UsageError):
+                self._tell_closed()
+                raise
             else:
                 self.reached = True
                 return answer
@@ -55,11 +59,17 @@ class AsyncCaller:
         )
         while True:
             try:
-                return await method(
+                answer = await method(
                     iter(requests), timeout=attempts.left(), metadata=self._metadata
                 )
             except grpc.aio.AioRpcError as failed:
                 pause = attempts.pause_after(failed)
+            except (asyncio.CancelledError, grpc.aio.UsageError):
+                self._tell_closed()
+                raise
+            else:
+                self.reached = True
+                return answer
             await asyncio.sleep(pause)
 
     def stream(
@@ -69,7 +79,22 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> grpc.aio.UnaryStreamCall[Request, Answer]:
         """Opens a server stream; its errors come untranslated, while it is read."""
-        return method(request, timeout=timeout, metadata=self._metadata)
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.aio.UsageError:
+            self._tell_closed()
+            raise
+
+    def _tell_closed(self) -> None:
+        """Raises TallymeshError where a call ended as the client is closed, and no task is."""
+        if self.closed and not is_task_cancelled():
+            raise closed() from None
+
+
+def is_task_cancelled() -> bool:
+    """Tells whether somebody cancels the current task, not only a call that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def read_on(
@@ -98,6 +123,10 @@ async def read_on(
             pause = reading.pause_after(None)
         except grpc.aio.AioRpcError as broken:
             pause = reading.pause_after(broken)
+        except asyncio.CancelledError:
+            if is_task_cancelled():
+                raise
+            pause = 0.0  # its channel was closed, as opening it again tells
         finally:
             stream.cancel()
         await asyncio.sleep(pause)

@@ -104,6 +104,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection; calls and watches under way end."""
+        self._caller.closed = True
         await self._channel.close()
 
     async def count_primes(
@@ -168,6 +169,7 @@ class AsyncClient:
     ) -> Any:
         """Computes at once, without a job, and returns the result, as Client.compute()."""
         async for answer in self.computing(work, queue=queue, timeout=timeout):
+            self._caller.reached = True
             if answer.HasField("result"):
                 return result_value(answer.result)
             if on_progress is not None:

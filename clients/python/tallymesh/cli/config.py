@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -16,10 +17,10 @@ from tallymesh.cli.options import (
     DEFAULT_TIMEOUT,
     Settings,
     common_options,
-    duration,
     output_form,
     pass_settings,
     time_format,
+    waiting_time,
 )
 from tallymesh.cli.output import write_data
 from tallymesh.cli.profiles import DEFAULT_PROFILE, BadProfile
@@ -33,12 +34,25 @@ def _address(value: str) -> str:
     return value
 
 
+def _file(value: str) -> str:
+    path = Path(value).absolute()
+    if not path.is_file():
+        raise click.BadParameter(f"{value!r} is not a file")
+    return str(path)
+
+
+def _shown(key: str, value: str) -> str:
+    return "***" if key == "token" and value else value
+
+
 #: What a profile may hold, and how its values are checked.
 _KEYS: dict[str, Callable[[str], Any]] = {
     "address": _address,
+    "ca": _file,
+    "token": str,
     "output": output_form,
     "time-format": time_format,
-    "timeout": duration,
+    "timeout": waiting_time,
 }
 
 
@@ -58,8 +72,9 @@ def _wrong_use(function: Callable[P, Answer]) -> Callable[P, Answer]:
 def config() -> None:
     """Keep addresses and habits in profiles, and choose one.
 
-    A profile may say address, output, time-format and timeout. Options and TALLYMESH_ADDRESS go
-    before it. The profile in use is that of --profile, else of TALLYMESH_PROFILE, else the one
+    A profile may say address (https://host:port speaks TLS), ca (a file of authorities to trust),
+    token, output, time-format and timeout. Options, TALLYMESH_ADDRESS and TALLYMESH_TOKEN go before
+    it. The profile in use is that of --profile, else of TALLYMESH_PROFILE, else the one
     chosen by `use`, else "default". The file is ~/.config/tallymesh/config.ini (as
     XDG_CONFIG_HOME says), or TALLYMESH_CONFIG.
 
@@ -88,13 +103,16 @@ def show(settings: Settings) -> None:
     def source(key: str) -> str:
         if key.replace("-", "_") in settings.given:
             return "option"
-        if key == "address" and os.environ.get("TALLYMESH_ADDRESS"):
-            return "TALLYMESH_ADDRESS"
+        variable = f"TALLYMESH_{key.upper()}"
+        if key in ("address", "token") and os.environ.get(variable):
+            return variable
         return of_profile if key in held else "built in"
 
     environment = os.environ.get("TALLYMESH_ADDRESS")
     in_force = {
         "address": settings.address or environment or DEFAULT_ADDRESS,
+        "ca": settings.ca or "-",
+        "token": _shown("token", settings.token or "") or "-",
         "output": settings.output,
         "time-format": settings.time_format,
         "timeout": f"{settings.timeout or DEFAULT_TIMEOUT:g}s",
@@ -125,9 +143,11 @@ def put(settings: Settings, key: str, value: str) -> None:
       tallymesh config set output jsonl
       tallymesh config set address localhost:9090 --profile trial
     """
+    if key == "ca":
+        value = _file(value)  # wherever it is used from later
     _KEYS[key](value)
     settings.profiles.put(settings.profile, key, value)
-    settings.note(f"profile {settings.profile}: {key} is {value}")
+    settings.note(f"profile {settings.profile}: {key} is {_shown(key, value)}")
 
 
 @config.command()
@@ -164,7 +184,8 @@ def list_profiles(settings: Settings) -> None:
         (
             "*" if name == chosen else "",
             name,
-            ", ".join(f"{key}={value}" for key, value in profiles.values(name).items()) or "-",
+            ", ".join(f"{key}={_shown(key, value)}" for key, value in profiles.values(name).items())
+            or "-",
         )
         for name in names
     ]
@@ -172,7 +193,13 @@ def list_profiles(settings: Settings) -> None:
         settings,
         {
             "profiles": [
-                {"name": name, "used": name == chosen, "settings": profiles.values(name)}
+                {
+                    "name": name,
+                    "used": name == chosen,
+                    "settings": {
+                        key: _shown(key, value) for key, value in profiles.values(name).items()
+                    },
+                }
                 for name in names
             ]
         },
@@ -193,7 +220,13 @@ def use(settings: Settings, name: str) -> None:
       tallymesh config use work
     """
     settings.profiles.choose(name)
-    settings.note(f"profile {name} is in use")
+    if settings.profiles.chosen == name:
+        settings.note(f"profile {name} is in use")
+    else:
+        settings.note(
+            f"profile {name} will be in use where TALLYMESH_PROFILE is not set; here it says"
+            f" {settings.profiles.chosen}"
+        )
 
 
 @config.command()
@@ -208,7 +241,7 @@ def delete(settings: Settings, name: str) -> None:
     Example:
       tallymesh config delete trial
     """
-    was_chosen = settings.profiles.chosen == name
+    was_chosen = settings.profiles.chosen_in_file == name
     if not settings.profiles.remove(name):
         raise BadProfile(f"no profile {name!r} in {settings.profiles.path}")
     if was_chosen:

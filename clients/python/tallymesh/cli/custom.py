@@ -65,6 +65,8 @@ def _object(text: str) -> dict[str, Any]:
         given = json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"is not JSON: {error}", param_hint="--json") from None
+    except RecursionError:
+        raise click.BadParameter("is nested too deeply", param_hint="--json") from None
     if not isinstance(given, dict):
         raise click.BadParameter("is not a JSON object", param_hint="--json")
     return given

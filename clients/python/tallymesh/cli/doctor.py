@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,7 @@ from tallymesh.cli import text
 from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write_data
-from tallymesh.errors import InvalidField, TallymeshError, Unreachable
+from tallymesh.errors import InvalidField, TallymeshError
 
 if TYPE_CHECKING:
     from tallymesh.client import Client
@@ -90,24 +91,25 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     except InvalidField as error:
         yield Finding("address", "fail", error.message, "give one by --address")
         return
-    except Unreachable as error:
-        yield Finding("address", "fail", error.message, "look at the name, or at your DNS")
-        return
-    is_network = "," not in address and not target.name.startswith("unix:")
-    if is_network:
-        found = _connect(target.name)
+    is_secure = target.tls or settings.ca is not None
+    (first, *others) = target.servers
+    if not others and not first.startswith("unix:"):
+        found = _connect(first)
         yield found
         if found.status == "fail":
             return
-        yield _edge(target.name)
+        found = _edge(first, settings.ca, is_secure)
+        yield found
+        if found.check == "TLS":
+            return
     else:
         yield Finding("address", "ok", address)
-    yield _transport(target.local)
-    with settings.connect() as client:
-        try:
+    yield _transport(target.local, is_secure)
+    try:
+        with settings.connect() as client:
             yield from _mesh(client)
-        except TallymeshError as error:
-            yield Finding("gateway", "fail", error.message, "see the logs of gateway and edge")
+    except TallymeshError as error:
+        yield Finding("gateway", "fail", error.message, "see the logs of gateway and edge")
 
 
 def _connect(name: str) -> Finding:
@@ -134,8 +136,11 @@ def _connect(name: str) -> Finding:
     return Finding("address", "ok", f"{name} takes connections, in {took}")
 
 
-def _edge(name: str) -> Finding:
+def _edge(name: str, ca: str | None, is_secure: bool) -> Finding:
     connection = HTTPConnection(name, timeout=_CONNECT_SECONDS)
+    if is_secure:
+        trusted = ssl.create_default_context(cafile=ca)
+        connection = HTTPSConnection(name, timeout=_CONNECT_SECONDS, context=trusted)
     try:
         connection.request("GET", "/v1/whoami", headers={"accept": "application/json"})
         answer = connection.getresponse()
@@ -152,7 +157,17 @@ def _edge(name: str) -> Finding:
             f"REST is answered by {server or 'something'} that is not the edge",
             "check the port",
         )
+    except ssl.SSLError as error:
+        return Finding(
+            "TLS",
+            "fail",
+            f"no handshake with {name} ({error.reason or error})",
+            "trust its authority by --ca FILE, or leave https:// out",
+        )
     except (OSError, HTTPException):
+        if not is_secure and _speaks_tls(name):
+            advice = f"ask for it: --address https://{name}"
+            return Finding("TLS", "fail", f"{name} speaks nothing but TLS", advice)
         return Finding(
             "edge",
             "warn",
@@ -163,10 +178,25 @@ def _edge(name: str) -> Finding:
         connection.close()
 
 
-def _transport(is_local: bool) -> Finding:
+def _speaks_tls(name: str) -> bool:
+    host, _, port = name.rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as plain:
+            plain.settimeout(_CONNECT_SECONDS)
+            context.wrap_socket(plain).close()
+    except OSError:
+        return False
+    return True
+
+
+def _transport(is_local: bool, is_secure: bool) -> Finding:
+    if is_secure:
+        return Finding("TLS", "ok", "spoken, and the certificate is trusted")
     if is_local:
         return Finding("TLS", "ok", "none, and none is needed on this machine")
-    advice = "use a tunnel (ssh -L) or a private network"
+    advice = "use https://, a tunnel (ssh -L) or a private network"
     return Finding("TLS", "warn", "none: others on the way can read along", advice)
 
 

@@ -128,10 +128,9 @@ def _interrupted(settings: Settings, handle: JobHandle) -> Exit:
     from tallymesh.errors import JobEnded
 
     try:
-        click.echo(
+        settings.note(
             f"\ndetaching from {handle.name}; press Ctrl-C again within"
-            f" {_SECOND_CTRL_C_SECONDS:g} s to cancel the job",
-            err=True,
+            f" {_SECOND_CTRL_C_SECONDS:g} s to cancel the job"
         )
         time.sleep(_SECOND_CTRL_C_SECONDS)
     except KeyboardInterrupt:
@@ -140,9 +139,9 @@ def _interrupted(settings: Settings, handle: JobHandle) -> Exit:
         except JobEnded:
             handle.refresh()
         return _conclude(settings, handle)
-    click.echo(f"{handle.name} goes on", err=True)
-    click.echo(f"  watch it again: {_command(settings, 'watch', handle)}", err=True)
-    click.echo(f"  cancel it:      {_command(settings, 'cancel', handle)}", err=True)
+    settings.note(f"{handle.name} goes on")
+    settings.note(f"  watch it again: {_command(settings, 'watch', handle)}")
+    settings.note(f"  cancel it:      {_command(settings, 'cancel', handle)}")
     return Exit.OK
 
 

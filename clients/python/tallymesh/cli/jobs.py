@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 
 import click
 
-from tallymesh.address import choose_address
-from tallymesh.cli.exits import Exit, error_line, exit_code
+from tallymesh.cli.attempts import Attempts
+from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import (
     DEFAULT_TIMEOUT,
     Settings,
@@ -20,33 +19,8 @@ from tallymesh.cli.options import (
     pass_settings,
 )
 from tallymesh.cli.output import write, write_all, write_data
-from tallymesh.errors import TallymeshError, Unreachable
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelled")
-
-
-class _Attempts:
-    """The same thing done to several jobs: what fails for one is told, and the others are done.
-
-    Attributes:
-        exit: How the command is to end: as the first failure says.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.exit = Exit.OK
-        self._address = choose_address(settings.address)
-
-    def make(self, attempt: Callable[[], object]) -> bool:
-        """Makes an attempt and tells whether it went well; a mesh that is away ends the command."""
-        try:
-            attempt()
-        except Unreachable:
-            raise
-        except TallymeshError as error:
-            click.echo(error_line(error, self._address), err=True)
-            self.exit = self.exit or exit_code(error)
-            return False
-        return True
 
 
 @click.group()
@@ -161,10 +135,9 @@ def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> Exit:
     Example:
       tallymesh jobs cancel 1m80bxc6859yzg00
     """
-    with settings.connect() as client:
-        from tallymesh.cli.job_text import cancelled_text
+    from tallymesh.cli.job_text import cancelled_text
 
-        attempts = _Attempts(settings)
+    with settings.connect() as client, Attempts(settings, "jobs", len(names)) as attempts:
         # All of them first, so that none goes on while another one stops.
         cancelled = [
             handle
@@ -176,8 +149,7 @@ def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> Exit:
                 lambda handle=handle: handle.cancel(timeout=settings.timeout or DEFAULT_TIMEOUT)  # type: ignore[misc]
             ):
                 continue
-            job = handle.job
-            write(settings, job, lambda job=job: cancelled_text(job))  # type: ignore[misc]
+            attempts.write(handle.job, cancelled_text(handle.job))
     return attempts.exit
 
 
@@ -194,12 +166,11 @@ def replay(settings: Settings, names: tuple[str, ...]) -> Exit:
     Example:
       tallymesh jobs replay 1m80bxc6859yzg00 && tallymesh jobs watch 1m80bxc6859yzg00
     """
-    with settings.connect() as client:
-        attempts = _Attempts(settings)
+    with settings.connect() as client, Attempts(settings, "jobs", len(names)) as attempts:
         for handle in map(client.job, names):
             if attempts.make(handle.replay):
                 job = handle.job
-                write(settings, job, lambda job=job: f"{job.name} runs again, epoch {job.epoch}")  # type: ignore[misc]
+                attempts.write(job, f"{job.name} runs again, epoch {job.epoch}")
     return attempts.exit
 
 
@@ -260,4 +231,7 @@ def logs(settings: Settings, name: str, chunk: int | None) -> None:
 
     from tallymesh.cli.job_text import log_text
 
+    if settings.is_table and not listed:
+        settings.note("nothing was logged")
+        return
     write_all(settings, "chunk_logs", listed, lambda: "\n".join(map(log_text, listed)))

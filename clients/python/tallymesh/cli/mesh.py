@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from tallymesh.cli import text
+from tallymesh.cli.attempts import Attempts
 from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write
@@ -93,7 +95,7 @@ def check_store(settings: Settings) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="WORKER...")
 @common_options
 @pass_settings
-def drain(settings: Settings, names: tuple[str, ...]) -> None:
+def drain(settings: Settings, names: tuple[str, ...]) -> Exit:
     """Make workers finish what they compute, hand the rest back and end.
 
     A WORKER is named as by `tallymesh status`. No attempt of a chunk is spent. What supervises the
@@ -103,11 +105,15 @@ def drain(settings: Settings, names: tuple[str, ...]) -> None:
     Example:
       tallymesh drain worker-1
     """
-    with settings.connect() as client:
-        for name in names:
+    with settings.connect() as client, Attempts(settings, "drained", len(names)) as attempts:
+
+        def tell(name: str) -> None:
             answer = client.drain_worker(name)
-            uids = ", ".join(answer.uids)
-            write(settings, answer, lambda name=name, uids=uids: f"{name} is draining ({uids})")  # type: ignore[misc]
+            attempts.write(answer, f"{name} is draining ({', '.join(answer.uids)})")
+
+        for name in names:
+            attempts.make(partial(tell, name))
+    return attempts.exit
 
 
 def _health_page(health: GetHealthResponse) -> str:

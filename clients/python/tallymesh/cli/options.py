@@ -66,6 +66,16 @@ class Settings:
         return self._of_profile("address", str)
 
     @property
+    def ca(self) -> str | None:
+        """File of the authorities to trust, which also asks for TLS; or None."""
+        return self.given.get("ca") or self._of_profile("ca", str)
+
+    @property
+    def token(self) -> str | None:
+        """What proves who calls; or None. No option says it: others see a command line."""
+        return os.environ.get("TALLYMESH_TOKEN") or self._of_profile("token", str)
+
+    @property
     def output(self) -> str:
         """How data is written on stdout: one of OUTPUTS."""
         return self.given.get("output") or self._of_profile("output", output_form) or OUTPUTS[0]
@@ -80,7 +90,7 @@ class Settings:
     def timeout(self) -> float | None:
         """Seconds that were given, or None."""
         given: float | None = self.given.get("timeout")
-        return self._of_profile("timeout", duration) if given is None else given
+        return self._of_profile("timeout", waiting_time) if given is None else given
 
     @property
     def quiet(self) -> bool:
@@ -105,10 +115,16 @@ class Settings:
 
     def connect(self) -> Client:
         """Returns a client of the mesh, after a look at the settings that are used later."""
+        from tallymesh.channel import Tls
         from tallymesh.client import Client
 
         _ = self.output, self.time_format
-        return Client(self.address, timeout=self.timeout or DEFAULT_TIMEOUT)
+        return Client(
+            self.address,
+            tls=Tls(self.ca) if self.ca else False,
+            token=self.token,
+            timeout=self.timeout or DEFAULT_TIMEOUT,
+        )
 
     def _of_profile(self, key: str, parse: Callable[[str], Value]) -> Value | None:
         try:
@@ -158,6 +174,14 @@ def duration(value: str | float) -> float:
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > _MAX_DAYS * _SECONDS["d"]:
         raise click.BadParameter(f"{value!r} is more than {_MAX_DAYS:,}d")
+    return seconds
+
+
+def waiting_time(value: str | float) -> float:
+    """Returns the seconds of a time that is not 0, as duration()."""
+    seconds = duration(value)
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is no time to wait: give more than 0")
     return seconds
 
 
@@ -257,7 +281,7 @@ def common_options(function: Function, *, listed: bool = False) -> Function:
         ),
         click.option(
             "--timeout",
-            type=duration,
+            type=waiting_time,
             callback=_remember,
             expose_value=False,
             help="Stop waiting after this long: 10, 1.5s, 2m. Jobs go on.",
@@ -275,7 +299,16 @@ def common_options(function: Function, *, listed: bool = False) -> Function:
             metavar="ADDRESS",
             callback=_remember,
             expose_value=False,
-            help="Where the mesh is: host:port or unix:/path.",
+            help="Where the mesh is: host:port, https://host:port or unix:/path.",
+        ),
+        click.option(
+            "--ca",
+            metavar="FILE",
+            type=click.Path(exists=True, dir_okay=False),
+            callback=_remember,
+            expose_value=False,
+            hidden=not listed,
+            help="Speak TLS, and trust the authorities in this file.",
         ),
     ):
         function = option(function)

@@ -49,8 +49,12 @@ class Profiles:
     @property
     def chosen(self) -> str:
         """The profile in use: that of TALLYMESH_PROFILE, else the one chosen in the file."""
-        in_file = self._file.get(_CHOICE, _CHOSEN, fallback=DEFAULT_PROFILE)
-        return os.environ.get("TALLYMESH_PROFILE") or in_file
+        return os.environ.get("TALLYMESH_PROFILE") or self.chosen_in_file
+
+    @property
+    def chosen_in_file(self) -> str:
+        """The profile that choose() has chosen."""
+        return self._file.get(_CHOICE, _CHOSEN, fallback=DEFAULT_PROFILE)
 
     def names(self) -> list[str]:
         """Returns the names of all profiles."""

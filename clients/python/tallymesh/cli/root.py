@@ -103,8 +103,15 @@ class Root(click.Group):
     ) -> Any:
         """Runs a command and ends the process, an error by one line and the code it stands for."""
         settings = Settings()
+        # Closed by who called us, as by `>&-`: what is written goes nowhere.
+        sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
         def run() -> Any:
+            for given in sys.argv[1:] if args is None else args:
+                # How Python hands on bytes of the command line that are no UTF-8.
+                if any("\ud800" <= character <= "\udfff" for character in given):
+                    raise click.UsageError(f"{given!r} is not UTF-8")
             return super(Root, self).main(
                 args, prog_name or "tallymesh", complete_var, standalone_mode=False,
                 obj=settings, **extra,
