@@ -5,11 +5,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tallymesh import Chunk, Client, CountPrimes, Job, Simulate, TallymeshError
+from tallymesh import Chunk, Client, CountPrimes, Job, Simulate, TallymeshError, custom
 from tallymesh.jobs import JobHandle
 from tests.harness.commands import running, tallymesh
 from tests.harness.local_mesh import LocalMesh, computing, start_mesh
@@ -212,3 +214,27 @@ def test_a_worker_that_wakes_up_late_counts_nothing_twice(mesh: LocalMesh, clien
     assert job.result(timeout=60) == PRIMES_UP_TO[3 * 10**10]
     assert_exact(job.refresh(), PRIMES_UP_TO[3 * 10**10])
     eventually_sync(lambda: client.health().worker_count == 2, message="it being back")
+
+
+def test_what_a_kernel_has_started_ends_with_its_worker(processes: Processes, folder: Path) -> None:
+    mesh = start_mesh(processes, folder, "--workers", "1", "--kernels", "tests.harness.bad_kernels")
+    mark = f"mark-{uuid4().hex}"
+    with Client(mesh.address) as client:
+        assert client.run(custom("bad.forks", {"mark": mark})) == 1
+    started = [one for one in psutil.process_iter() if mark in command_line(one)]
+    assert started
+    worker = mesh.pids["worker-1"]
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    eventually_sync(lambda: not any(map(is_alive, started)), timeout=10, message="their end")
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

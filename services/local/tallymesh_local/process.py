@@ -9,8 +9,9 @@ import sys
 import time
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tallymesh_local.console import Console
 
@@ -19,6 +20,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 #: A process that has lived this long is started again without regard to earlier deaths.
 _STEADY_SECONDS = 10.0
 _CHUNK_BYTES = 64 * 1024
+_SWEEPS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +147,9 @@ class Supervised:
         self._changed()
         assert process.stdout is not None
         reading = asyncio.create_task(self._read(process.stdout))
-        code = await process.wait()
+        await _exited(process.pid)
         self._sweep(process.pid)
+        code = await process.wait()
         await reading
         self._changed()
         return _describe(code)
@@ -172,10 +175,42 @@ class Supervised:
                 os.kill(self.pid, number)
 
     @staticmethod
-    def _sweep(group: int) -> None:
-        """Kills a process's whole group, what it has started included."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+    def _sweep(session: int) -> None:
+        """Kills a process's whole session: what it has started, in whichever groups that is."""
+        # What is killed may just have started something.
+        for _ in range(_SWEEPS):
+            members = list(_members(session))
+            if not members:
+                return
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+async def _exited(pid: int) -> None:
+    """Waits for a process alone; asyncio may wait for all who hold its output, too."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    exited = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, exited.set)
+    try:
+        await exited.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _members(session: int) -> Iterator[int]:
+    """Yields the live processes of a session."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, _, its, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(its) == session and state not in "ZX":
+                    yield int(folder.name)
 
 
 def _describe(code: int) -> str:
