@@ -197,6 +197,10 @@ class _Api:
         if body == "*":
             fields = [one for one in request.field if one.name not in in_path]
             schema = self._object(method.input_type, fields)
+            # Of what is named elsewhere it is only said in words: answers may leave it out.
+            asked = [one.name for one in fields if _behaves(one, field_behavior_pb2.REQUIRED)]
+            if asked:
+                schema["required"] = asked
         else:
             (field,) = (one for one in request.field if one.name == body)
             schema = self._field(method.input_type, field)
@@ -268,9 +272,6 @@ class _Api:
         if told := self._comment(name):
             schema["description"] = told
         schema["properties"] = {one.name: self._field(name, one) for one in shown}
-        required = [one.name for one in shown if _behaves(one, field_behavior_pb2.REQUIRED)]
-        if required:
-            schema["required"] = required
         return schema
 
     def _field(self, within: str, field: Field) -> Schema:
@@ -279,6 +280,8 @@ class _Api:
         if field.HasField("oneof_index") and not field.proto3_optional:
             oneof = self._messages[within].oneof_decl[field.oneof_index].name
             told = f"{told} At most one of `{oneof}` is set.".strip()
+        if _behaves(field, field_behavior_pb2.REQUIRED):
+            told = f"{told} Required in requests.".strip()
         if told:
             schema["description"] = told
         if _behaves(field, field_behavior_pb2.OUTPUT_ONLY):

@@ -7,6 +7,8 @@ from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
 
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
 from tests.harness.local_mesh import LocalMesh
 from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
@@ -55,6 +57,31 @@ def test_the_store_is_checked(rest: Rest) -> None:
     checked = rest.post("/v1/store:check")
     assert float(checked["round_trip"].removesuffix("s")) > 0
     assert checked["store"]["connected"] is True
+
+
+def test_answers_are_as_the_document_says(rest: Rest) -> None:
+    document = rest.get("/openapi.json")
+    name = submit(rest, TO_10_6, chunk_count=2, abacus="abaci/documented")
+    ended(rest, name)
+    answers = {
+        "/v1/jobs?page_size=5": "ListJobsResponse",
+        f"/v1/{name}": "Job",
+        f"/v1/{name}/chunks": "ListChunksResponse",
+        "/v1/abaci": "ListAbaciResponse",
+        "/v1/health": "GetHealthResponse",
+        "/v1/whoami": "WhoAmIResponse",
+    }
+    for path, kind in answers.items():
+        schema = {"$ref": f"#/components/schemas/{kind}", "components": document["components"]}
+        Draft202012Validator(schema).validate(rest.get(path))
+    bodies = {
+        path: operation["post"]["requestBody"]["required"]
+        for path, operation in document["paths"].items()
+        if "requestBody" in operation.get("post", {})
+    }
+    assert bodies["/v1/jobs"]
+    assert not bodies["/v1/store:check"]
+    assert not bodies["/v1/jobs/{job}:cancel"]
 
 
 def test_a_job_from_its_submission_to_its_chunks(rest: Rest) -> None:
