@@ -54,6 +54,7 @@ def test_a_computation_without_a_job(cli: CommandLine) -> None:
     assert "reason=CHUNK_FAILED" in said
     assert "reason=NO_WORKER" in cli.fail("compute", "add", "1", "--queue", "nobodys", code=1)
     assert "No such option" in cli.fail("compute", "add", "1", "--detach", code=2)
+    assert cli.output("compute", "run", "acme.squares", "--json", '{"n": 10}') == "285\n"
 
 
 def test_why_a_job_is_as_it_is(cli: CommandLine, client: Client) -> None:

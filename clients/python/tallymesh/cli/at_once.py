@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tallymesh.v1.job_service_pb2 import ComputeResponse
     from tallymesh.works import AnyWork
 
-#: Commands that submit a job and may do without one, each with what its help shows.
+#: Commands that submit a job and may do without one: where each is, and what its help shows.
 _COMMANDS = {
-    "primes": "primes 1e9 --from 1e8",
-    "nth-prime": "nth-prime 1e10",
-    "add": "add 0.1 0.2",
-    "simulate": "simulate --duration 10s --timeout 2s",
+    "primes": ("compute", "primes 1e9 --from 1e8"),
+    "nth-prime": ("compute", "nth-prime 1e10"),
+    "add": ("compute", "add 0.1 0.2"),
+    "simulate": ("compute", "simulate --duration 10s --timeout 2s"),
+    "run": ("custom", 'run acme.score --json \'{"first": 1, "last": 10}\''),
 }
-_HOME = "tallymesh.cli.compute"
 
 
 def _of_jobs() -> set[str]:
@@ -43,7 +43,9 @@ class _AtOnce(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        queued: click.Command = getattr(import_module(_HOME), cmd_name.replace("-", "_"))
+        home, example = _COMMANDS[cmd_name]
+        module = import_module(f"tallymesh.cli.{home}")
+        queued: click.Command = getattr(module, cmd_name.replace("-", "_"))
         left_out = _of_jobs()
         summary = queued.get_short_help_str(80)
         return type(queued)(
@@ -51,7 +53,7 @@ class _AtOnce(click.Group):
             callback=queued.callback,
             params=[one for one in queued.params if one.name not in left_out],
             help=f"{summary}\n\nAt once and without a job.\n\n\b\nExample:\n  tallymesh compute"
-            f" {_COMMANDS[cmd_name]}",
+            f" {example}",
         )
 
 
@@ -81,8 +83,7 @@ def run(settings: Settings, work: AnyWork, queue: str) -> Exit:
         work: What to compute.
         queue: The queue whose workers are asked; "" for the default.
     """
-    from tallymesh.cli.job_text import method_text
-    from tallymesh.works import result_value
+    from tallymesh.cli.job_text import method_text, result_text
 
     began = time.monotonic()
     last: ComputeResponse | None = None
@@ -97,7 +98,7 @@ def run(settings: Settings, work: AnyWork, queue: str) -> Exit:
     if settings.output == "json":
         click.echo(to_json(last, indent=2))
     elif settings.is_table:
-        click.echo(str(result_value(last.result)))
+        click.echo(result_text(last.result))
     took = time.monotonic() - began
     if method := method_text(last.result.count_primes):
         settings.note(f"method {method}")

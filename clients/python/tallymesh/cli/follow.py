@@ -87,7 +87,7 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
 
     succeeded = handle.job.state == Job.STATE_SUCCEEDED
     if succeeded and settings.is_table:
-        click.echo(result_text(handle.job))
+        click.echo(result_text(handle.job.result))
     posting = _await_posting(handle) if succeeded and handle.job.abacus else ""
     if settings.output == "json":
         write(settings, handle.job, str)

@@ -10,20 +10,20 @@ from typing import Literal
 from tallymesh.cli import text
 from tallymesh.json_values import from_struct
 from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, Progress
-from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, CustomWork, Work
-from tallymesh.works import outcome, state_name
+from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, CustomWork, Result, Work
+from tallymesh.works import result_value, state_name
 
 
-def result_text(job: Job) -> str:
-    """Returns the result of a job that has succeeded, bare."""
-    result = outcome(job)
-    match job.result.custom.WhichOneof("output"):
+def result_text(result: Result) -> str:
+    """Returns a result, bare."""
+    value = result_value(result)
+    match result.custom.WhichOneof("output"):
         case "data":
-            return base64.b64encode(result).decode()
+            return base64.b64encode(value).decode()
         case "json":
-            return json.dumps(result, ensure_ascii=False)
+            return json.dumps(value, ensure_ascii=False)
         case _:
-            return str(result)
+            return str(value)
 
 
 def progress_line(job: Job) -> str:
@@ -119,7 +119,7 @@ def job_page(job: Job) -> str:
             ("cancelled", _cancellation(job.cancellation) if job.HasField("cancellation") else ""),
             ("work", work_text(job.work) or job.kernel),
             ("method", method_text(job.work.count_primes)),
-            ("result", result_text(job) if job.state == Job.STATE_SUCCEEDED else ""),
+            ("result", result_text(job.result) if job.state == Job.STATE_SUCCEEDED else ""),
             ("progress", ", ".join([done, f"{job.progress.fraction:.1%}", *trouble(job.progress)])),
             (
                 "rate",
