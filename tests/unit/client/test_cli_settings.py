@@ -141,6 +141,11 @@ def test_tls_and_a_token(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert f"fail  TLS: localhost:{port} speaks nothing but TLS" in plain.stdout
         strange = run("doctor", "--address", f"https://localhost:{port}")
         assert "fail  TLS: no handshake" in strange.stdout
+        refused = run("whoami", "--address", f"https://localhost:{port}")
+        assert refused.exit_code == 5
+        assert refused.stderr == (
+            f"error: no mesh answers at https://localhost:{port} over TLS; see: tallymesh doctor\n"
+        )
 
 
 def test_several_at_once_are_one_document_of_json(mesh: FakeMesh, run: Run) -> None:

@@ -78,6 +78,8 @@ def _describe_absence(text: str, address: str) -> str:
         return (
             f"the edge at {address} answers, but no service behind it does; see: tallymesh status"
         )
+    if text.startswith("cannot connect: ") and address.startswith("https://"):
+        return f"no mesh answers at {address} over TLS; see: tallymesh doctor"
     if text.startswith("cannot connect: "):
         cause = text.removeprefix("cannot connect: ")
         return f"no mesh answers at {address} ({cause}); start one with: tallymesh up"

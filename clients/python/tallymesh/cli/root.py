@@ -103,6 +103,8 @@ class Root(click.Group):
     ) -> Any:
         """Runs a command and ends the process, an error by one line and the code it stands for."""
         settings = Settings()
+        # What it tells besides, of handshakes and the like, is told by errors too.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # Closed by who called us, as by `>&-`: what is written goes nowhere.
         sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
