@@ -25,6 +25,7 @@ from tallymesh_core.rpc.server import (
     CannotListen,
     HealthReport,
     create_server,
+    end_tasks,
     run_server,
     stop_on_signals,
 )
@@ -162,15 +163,12 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
             stop=stop,
         )
     finally:
-        for task in background:
-            task.cancel()
-        ends = await asyncio.gather(*background, return_exceptions=True)
-        await abacus.close()
-        await computations.close()
-        await store.close()
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
+        try:
+            await end_tasks(background)
+        finally:
+            await abacus.close()
+            await computations.close()
+            await store.close()
 
 
 def _stop_on_failure(stop: asyncio.Event, task: asyncio.Task[None]) -> None:

@@ -16,6 +16,8 @@ from tallymesh_core.rpc.interceptors import CallInterceptor
 
 #: Seconds between telling "not serving" and closing, so that load balancers have looked.
 _LAME_DUCK_SECONDS = 0.2
+# A cancel that has not ended a task after so long is repeated.
+_AGAIN_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +112,21 @@ async def run_server(
         await report.set_ready(False)
         await asyncio.sleep(_LAME_DUCK_SECONDS)
         await server.stop(grace)
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks, waits until they have ended, and raises what one of them failed with.
+
+    A cancel may come to nothing where it meets the end of what a task awaits: so it is repeated.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 def _is_answered(path: str) -> bool:
