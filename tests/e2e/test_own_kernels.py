@@ -14,6 +14,7 @@ from tallymesh import Client, InvalidField, JobFailed, custom
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import json_objects
 from tests.harness.polling import eventually_sync
+from tests.harness.ports import free_port
 from tests.harness.processes import Processes
 from tests.harness.rest import Rest
 from tests.harness.roles import start_roles
@@ -192,8 +193,9 @@ def test_a_gateway_need_not_have_what_a_worker_has(
 @pytest.mark.parametrize("role", ["worker", "gateway", "up"])
 def test_a_kernel_that_cannot_be_imported_ends_the_start(folder: Path, role: str) -> None:
     (folder / "broken.py").write_text("1 / 0\n")
+    port = ["--port", str(free_port())] if role == "up" else []
     ended = subprocess.run(
-        [sys.executable, "-m", "tallymesh", role, "--kernels", "broken"],
+        [sys.executable, "-m", "tallymesh", role, "--kernels", "broken", *port],
         cwd=folder,
         capture_output=True,
         text=True,
