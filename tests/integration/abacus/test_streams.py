@@ -174,7 +174,10 @@ async def test_a_node_that_stops_sends_streams_elsewhere(
     await eventually(is_refused)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert error_info(caught.value).reason == "SHUTTING_DOWN"
+    # gRPC may reset a stream that is still being written to before its status has come. Clients
+    # send both again.
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    if caught.value.code() == grpc.StatusCode.UNAVAILABLE:
+        assert error_info(caught.value).reason == "SHUTTING_DOWN"
     messages = stream(*([1] for _ in range(next(sent))))
     assert (await send(two, *messages)).sum.value == str(len(messages))
