@@ -63,7 +63,8 @@ class Pool:
         """
         self._fill()
         try:
-            await asyncio.wait_for(self._complete.wait(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await self._complete.wait()
         except TimeoutError:
             raise CannotCompute(
                 f"no compute process was ready within {START_SECONDS:.0f} s"

@@ -89,3 +89,21 @@ async def test_who_reads_events_too_late_is_told_to_look(store_url: str) -> None
     assert len(first) + len(rest) == 1500
     await events.aclose()  # type: ignore[attr-defined]
     await store.close()
+
+
+@pytest.mark.parametrize("rounds", range(0, 60, 3))
+async def test_a_cancel_that_meets_an_answer_is_not_lost(scheduler: Scheduler, rounds: int) -> None:
+    lost = asyncio.Event()
+
+    async def look_on() -> None:
+        while not lost.is_set():
+            await scheduler.jobs.counts()
+
+    looking = asyncio.create_task(look_on())
+    for _ in range(rounds):
+        await asyncio.sleep(0)  # one round of the event loop, so that it is cancelled everywhere
+    looking.cancel()
+    await asyncio.wait([looking], timeout=5)
+    lost.set()
+    await asyncio.wait([looking], timeout=5)
+    assert looking.cancelled()

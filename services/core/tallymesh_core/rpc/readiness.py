@@ -31,7 +31,8 @@ async def open_store(settings: StoreSettings, stop: asyncio.Event) -> Store | No
                 logger.warning("waiting for the store: %s", error.__cause__ or error)
             told = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await stop.wait()
     return None
 
 

@@ -16,8 +16,6 @@ from tallymesh_core.rpc.interceptors import CallInterceptor
 
 #: Seconds between telling "not serving" and closing, so that load balancers have looked.
 _LAME_DUCK_SECONDS = 0.2
-# A cancel that has not ended a task after so long is repeated.
-_AGAIN_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -115,15 +113,10 @@ async def run_server(
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancels tasks, waits until they have ended, and raises what one of them failed with.
-
-    A cancel may come to nothing where it meets the end of what a task awaits: so it is repeated.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
+    """Cancels tasks, waits until they have ended, and raises what one of them failed with."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():
             task.result()

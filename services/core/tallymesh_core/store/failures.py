@@ -1,5 +1,6 @@
 """What the driver's errors mean to those who use the store."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,7 +39,14 @@ def unavailable(error: Exception) -> StoreUnavailable | None:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turns the driver's errors that pass into StoreUnavailable."""
+    """Turns the driver's errors that pass into StoreUnavailable, and keeps cancels from being lost.
+
+    The driver waits by asyncio.wait_for, which up to Python 3.11 forgets a cancel that comes as the
+    wait ends; so a task that was cancelled in the body ends here.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    cancels = task.cancelling()
     try:
         yield
     except (exceptions.RedisError, OSError) as error:
@@ -46,3 +54,6 @@ async def translated() -> AsyncIterator[None]:
         if told:
             raise told from error
         raise
+    finally:
+        if task.cancelling() > cancels:
+            raise asyncio.CancelledError

@@ -147,8 +147,9 @@ class Topology:
         assert self._sentinel
         service = self._address.service
         try:
-            return Place(*await self._sentinel.discover_master(service))
-        except (exceptions.ConnectionError, OSError):
+            async with translated():
+                return Place(*await self._sentinel.discover_master(service))
+        except StoreUnavailable:
             # The driver's own words are long, and show all options of each sentinel.
             raise StoreUnavailable from exceptions.ConnectionError(
                 f"no sentinel that can be asked knows a primary of {service!r}"
