@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 import grpc
@@ -169,18 +169,10 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = Attempts(self.timeout if timeout is None else timeout, reached=self.reached)
-        while True:
-            try:
-                answer = method(request, timeout=attempts.left(), metadata=self._metadata)
-            except grpc.RpcError as failed:
-                pause = attempts.pause_after(failed)
-            except ValueError as refused:
-                raise self._closed_or(refused) from refused
-            else:
-                self.reached = True
-                return answer
-            time.sleep(pause)
+        attempts = Attempts(self._seconds(timeout), reached=self.reached)
+        return self._repeat(
+            attempts, lambda left: method(request, timeout=left, metadata=self._metadata)
+        )
 
     def upload(
         self,
@@ -200,20 +192,10 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = UploadAttempts(
-            self.timeout if timeout is None else timeout, reached=self.reached
+        attempts = UploadAttempts(self._seconds(timeout), reached=self.reached)
+        return self._repeat(
+            attempts, lambda left: method(iter(requests), timeout=left, metadata=self._metadata)
         )
-        while True:
-            try:
-                answer = method(iter(requests), timeout=attempts.left(), metadata=self._metadata)
-            except grpc.RpcError as failed:
-                pause = attempts.pause_after(failed)
-            except ValueError as refused:
-                raise self._closed_or(refused) from refused
-            else:
-                self.reached = True
-                return answer
-            time.sleep(pause)
 
     def stream(
         self,
@@ -229,7 +211,7 @@ class Caller:
             timeout: Seconds after which it ends with DEADLINE_EXCEEDED; None for never.
 
         Raises:
-            TallymeshError: The client is closed.
+            ClientClosed: The client is closed.
         """
         try:
             opened = method(request, timeout=timeout, metadata=self._metadata)
@@ -237,9 +219,25 @@ class Caller:
             raise self._closed_or(refused) from refused
         return cast("Stream[Answer]", opened)
 
+    def _repeat(self, attempts: Attempts, call: Callable[[float], Answer]) -> Answer:
+        while True:
+            try:
+                answer = call(attempts.left())
+            except grpc.RpcError as failed:
+                pause = attempts.pause_after(failed)
+            except ValueError as refused:
+                raise self._closed_or(refused) from refused
+            else:
+                self.reached = True
+                return answer
+            time.sleep(pause)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
     def _closed_or(self, refused: ValueError) -> Exception:
         # gRPC has no error of its own for a call on a closed channel.
-        return closed() if self.closed else refused
+        return errors.ClientClosed() if self.closed else refused
 
 
 def new_request_id() -> str:
@@ -264,14 +262,9 @@ def bounded(timeout: float) -> float:
     return min(timeout, _MAX_TIMEOUT)
 
 
-def closed() -> errors.TallymeshError:
-    """Returns the error of calls on a client that is closed."""
-    return errors.TallymeshError("the client is closed", code="CANCELLED")
-
-
 def is_accident(error: errors.TallymeshError) -> bool:
     """Tells whether a stream broke on its way; an error with a reason is the mesh's own word."""
-    if error.message == str(closed()):
+    if isinstance(error, errors.ClientClosed):
         return False
     return error.code in _BROKEN and (not error.reason or error.code == "UNAVAILABLE")
 
@@ -287,7 +280,7 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
     call = cast("grpc.Call", error)
     code = call.code()
     if code == grpc.StatusCode.CANCELLED and call.details() == _CHANNEL_CLOSED:
-        return closed()
+        return errors.ClientClosed()
     info, retry_after, violation = _details(call)
     metadata = dict(info.metadata)
     if violation is not None and "field" not in metadata:

@@ -81,6 +81,13 @@ class InvalidField(TallymeshError, ValueError):
         return self.metadata.get("bound", "")
 
 
+class ClientClosed(TallymeshError):
+    """The client is closed; what is called then fails, and what was under way."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is closed", code="CANCELLED")
+
+
 class UnknownKernel(InvalidField):
     """The work names no kernel, or one that this mesh does not know."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
 
-from tallymesh.calls import Attempts, Metadata, UploadAttempts, bounded, closed
+from tallymesh.calls import Attempts, Metadata, UploadAttempts, bounded
+from tallymesh.errors import ClientClosed
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, Reading
 
 Request = TypeVar("Request", bound=Message)
@@ -33,19 +34,10 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer of a unary call, as Caller.unary()."""
-        attempts = Attempts(self.timeout if timeout is None else timeout, reached=self.reached)
-        while True:
-            try:
-                answer = await method(request, timeout=attempts.left(), metadata=self._metadata)
-            except grpc.aio.AioRpcError as failed:
-                pause = attempts.pause_after(failed)
-            except (asyncio.CancelledError, grpc.aio.UsageError):
-                self._tell_closed()
-                raise
-            else:
-                self.reached = True
-                return answer
-            await asyncio.sleep(pause)
+        attempts = Attempts(self._seconds(timeout), reached=self.reached)
+        return await self._repeat(
+            attempts, lambda left: method(request, timeout=left, metadata=self._metadata)
+        )
 
     async def upload(
         self,
@@ -54,23 +46,10 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer to a stream of requests, as Caller.upload()."""
-        attempts = UploadAttempts(
-            self.timeout if timeout is None else timeout, reached=self.reached
+        attempts = UploadAttempts(self._seconds(timeout), reached=self.reached)
+        return await self._repeat(
+            attempts, lambda left: method(iter(requests), timeout=left, metadata=self._metadata)
         )
-        while True:
-            try:
-                answer = await method(
-                    iter(requests), timeout=attempts.left(), metadata=self._metadata
-                )
-            except grpc.aio.AioRpcError as failed:
-                pause = attempts.pause_after(failed)
-            except (asyncio.CancelledError, grpc.aio.UsageError):
-                self._tell_closed()
-                raise
-            else:
-                self.reached = True
-                return answer
-            await asyncio.sleep(pause)
 
     def stream(
         self,
@@ -85,10 +64,29 @@ class AsyncCaller:
             self._tell_closed()
             raise
 
+    async def _repeat(
+        self, attempts: Attempts, call: Callable[[float], Awaitable[Answer]]
+    ) -> Answer:
+        while True:
+            try:
+                answer = await call(attempts.left())
+            except grpc.aio.AioRpcError as failed:
+                pause = attempts.pause_after(failed)
+            except (asyncio.CancelledError, grpc.aio.UsageError):
+                self._tell_closed()
+                raise
+            else:
+                self.reached = True
+                return answer
+            await asyncio.sleep(pause)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
     def _tell_closed(self) -> None:
-        """Raises TallymeshError where a call ended as the client is closed, and no task is."""
+        """Raises ClientClosed where a call ended as the client is closed, and no task is."""
         if self.closed and not is_task_cancelled():
-            raise closed() from None
+            raise ClientClosed from None
 
 
 def is_task_cancelled() -> bool:

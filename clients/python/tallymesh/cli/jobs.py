@@ -7,8 +7,8 @@ from itertools import islice
 
 import click
 
-from tallymesh.cli.attempts import Attempts
 from tallymesh.cli.exits import Exit
+from tallymesh.cli.one_by_one import OneByOne
 from tallymesh.cli.options import (
     DEFAULT_TIMEOUT,
     Settings,
@@ -137,20 +137,20 @@ def cancel(settings: Settings, names: tuple[str, ...], no_wait: bool) -> Exit:
     """
     from tallymesh.cli.job_text import cancelled_text
 
-    with settings.connect() as client, Attempts(settings, "jobs", len(names)) as attempts:
+    with settings.connect() as client, OneByOne(settings, "jobs", len(names)) as each:
         # All of them first, so that none goes on while another one stops.
         cancelled = [
             handle
             for handle in map(client.job, names)
-            if attempts.make(lambda handle=handle: handle.cancel(wait=False))  # type: ignore[misc]
+            if each.make(lambda handle=handle: handle.cancel(wait=False))  # type: ignore[misc]
         ]
         for handle in cancelled:
-            if not no_wait and not attempts.make(
+            if not no_wait and not each.make(
                 lambda handle=handle: handle.cancel(timeout=settings.timeout or DEFAULT_TIMEOUT)  # type: ignore[misc]
             ):
                 continue
-            attempts.write(handle.job, cancelled_text(handle.job))
-    return attempts.exit
+            each.write(handle.job, cancelled_text(handle.job))
+    return each.exit
 
 
 @jobs.command()
@@ -166,12 +166,12 @@ def replay(settings: Settings, names: tuple[str, ...]) -> Exit:
     Example:
       tallymesh jobs replay 1m80bxc6859yzg00 && tallymesh jobs watch 1m80bxc6859yzg00
     """
-    with settings.connect() as client, Attempts(settings, "jobs", len(names)) as attempts:
+    with settings.connect() as client, OneByOne(settings, "jobs", len(names)) as each:
         for handle in map(client.job, names):
-            if attempts.make(handle.replay):
+            if each.make(handle.replay):
                 job = handle.job
-                attempts.write(job, f"{job.name} runs again, epoch {job.epoch}")
-    return attempts.exit
+                each.write(job, f"{job.name} runs again, epoch {job.epoch}")
+    return each.exit
 
 
 @jobs.command()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tallymesh.cli import text
-from tallymesh.cli.attempts import Attempts
 from tallymesh.cli.exits import Exit
+from tallymesh.cli.one_by_one import OneByOne
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write
 
@@ -105,15 +105,15 @@ def drain(settings: Settings, names: tuple[str, ...]) -> Exit:
     Example:
       tallymesh drain worker-1
     """
-    with settings.connect() as client, Attempts(settings, "drained", len(names)) as attempts:
+    with settings.connect() as client, OneByOne(settings, "drained", len(names)) as each:
 
         def tell(name: str) -> None:
             answer = client.drain_worker(name)
-            attempts.write(answer, f"{name} is draining ({', '.join(answer.uids)})")
+            each.write(answer, f"{name} is draining ({', '.join(answer.uids)})")
 
         for name in names:
-            attempts.make(partial(tell, name))
-    return attempts.exit
+            each.make(partial(tell, name))
+    return each.exit
 
 
 def _health_page(health: GetHealthResponse) -> str:

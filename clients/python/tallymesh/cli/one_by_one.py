@@ -14,7 +14,7 @@ from tallymesh.cli.output import write, write_all
 from tallymesh.errors import TallymeshError, Unreachable
 
 
-class Attempts:
+class OneByOne:
     """Makes one attempt after the other, and writes what comes of each.
 
     As JSON it is one document: the message where one was asked for, a list where several were.
@@ -36,7 +36,7 @@ class Attempts:
         self._collects = count > 1 and settings.output == "json"
         self._address = choose_address(settings.address)
 
-    def __enter__(self) -> Attempts:
+    def __enter__(self) -> OneByOne:
         return self
 
     def __exit__(self, *_: object) -> None:
