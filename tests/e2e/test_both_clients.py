@@ -125,7 +125,7 @@ async def test_a_job_is_watched_from_submission_to_chunks(client: Any) -> None:
 async def test_a_job_shows_how_far_it_is(
     client: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallymesh.cli.progress._FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr("tallymesh.display._FIRST_LINE_SECONDS", 0.0)
     job = await client.submit(CountPrimes(stop=10**6), chunks=8)
     assert [one async for one in job.watch(bar=True)][-1].state == job.job.STATE_SUCCEEDED
     assert f"{job.name}: " in capsys.readouterr().err

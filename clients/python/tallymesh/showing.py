@@ -10,7 +10,7 @@ from tallymesh.v1.job_pb2 import Job
 from tallymesh.works import state_name
 
 if TYPE_CHECKING:
-    from tallymesh.cli.progress import Display
+    from tallymesh.display import Display
 
 
 def job_html(job: Job) -> str:
@@ -32,6 +32,6 @@ def open_bar(bar: bool) -> AbstractContextManager[Display | None]:
     if not bar:
         return nullcontext()
     # Only who asks for it waits for its import.
-    from tallymesh.cli.progress import open_display
+    from tallymesh.display import open_display
 
     return open_display()

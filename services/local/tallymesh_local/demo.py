@@ -9,7 +9,8 @@ import click
 
 from tallymesh import Client, CountPrimes, Job
 from tallymesh.cli import text
-from tallymesh.cli.progress import open_display
+from tallymesh.display import open_display
+from tallymesh.wording import counted, duration, seconds_of
 from tallymesh_local.console import Console
 from tallymesh_local.mesh import Mesh
 from tallymesh_local.plan import MeshOptions
@@ -92,25 +93,23 @@ def _report(run: _Run, known: int, options: MeshOptions) -> bool:
     right = count == known
     waiting = text.between(job.create_time, job.start_time)
     computing = text.between(job.start_time, job.end_time)
-    busy = text.seconds_of(job.compute_time)
+    busy = seconds_of(job.compute_time)
     slots = options.workers * options.slots_each
     shares = ", ".join(f"{name} {chunks:,}" for name, chunks in sorted(job.handled_by.items()))
     verdict = "as is known" if right else f"WRONG: it is {known:,}"
-    click.echo(
-        f"  {count:,} primes, {verdict}, in {text.duration(run.whole)}. Where the time went:"
-    )
+    click.echo(f"  {count:,} primes, {verdict}, in {duration(run.whole)}. Where the time went:")
     rows = [
-        ("submitting", f"{text.duration(run.submitting)}, by this program"),
-        ("waiting", f"{text.duration(waiting)}, from accepted to the first chunk given out"),
-        ("computing", f"{text.duration(computing)}, {job.chunk_count:,} chunks: {shares}"),
+        ("submitting", f"{duration(run.submitting)}, by this program"),
+        ("waiting", f"{duration(waiting)}, from accepted to the first chunk given out"),
+        ("computing", f"{duration(computing)}, {job.chunk_count:,} chunks: {shares}"),
         (
             "processor time",
-            f"{text.duration(busy)}, {busy / slots / computing:.0%} of "
-            f"{text.counted(slots, 'slot')} in that time",
+            f"{duration(busy)}, {busy / slots / computing:.0%} of "
+            f"{counted(slots, 'slot')} in that time",
         ),
         (
             "all the rest",
-            f"{text.duration(run.whole - busy / slots)}: handing out, counting, and processors "
+            f"{duration(run.whole - busy / slots)}: handing out, counting, and processors "
             "that other programs had",
         ),
     ]

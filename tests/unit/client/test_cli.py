@@ -663,7 +663,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(
 def test_a_line_every_few_seconds_where_there_is_no_terminal(
     mesh: FakeMesh, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallymesh.cli.progress._FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr("tallymesh.display._FIRST_LINE_SECONDS", 0.0)
     running = running_job()
     running.progress.chunks_failed, running.progress.chunks_retrying = 1, 3
     mesh.streams.append([snapshot(running), delta(4), ended(succeeded_job())])

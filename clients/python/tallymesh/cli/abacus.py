@@ -23,6 +23,7 @@ from tallymesh.cli.options import (
 )
 from tallymesh.cli.output import write, write_all, write_line
 from tallymesh.cli.plugins import load_plugin
+from tallymesh.wording import counted
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -237,7 +238,7 @@ def _add_stdin(target: Abacus, request_id: str | None) -> AddNumbersResponse:
 def _sum_line(current: Sum) -> str:
     if not sys.stdout.isatty():
         return current.value
-    adds = text.counted(current.add_count, "add")
+    adds = counted(current.add_count, "add")
     return f"{current.value}  ({adds}, {text.clock(current.update_time)})"
 
 

@@ -107,6 +107,6 @@ def run(settings: Settings, work: AnyWork, queue: str) -> Exit:
 
 
 def _duration(seconds: float) -> str:
-    from tallymesh.cli.text import duration
+    from tallymesh.wording import duration
 
     return duration(seconds)

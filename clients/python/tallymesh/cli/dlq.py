@@ -12,6 +12,7 @@ import click
 from tallymesh.cli import text
 from tallymesh.cli.options import Settings, common_options, limit_option, pass_settings
 from tallymesh.cli.output import write, write_all
+from tallymesh.wording import counted
 
 if TYPE_CHECKING:
     from tallymesh.v1.dead_letter_service_pb2 import DeadLetter, DeadLetterGroup
@@ -121,7 +122,7 @@ def replay(settings: Settings, /, *, dry_run: bool, **conditions: Any) -> None:
 
     def line() -> str:
         verb = "would run" if dry_run else "run" if answer.replayed != 1 else "runs"
-        said = f"{text.counted(answer.replayed, 'dead letter')} {verb} again"
+        said = f"{counted(answer.replayed, 'dead letter')} {verb} again"
         if answer.skipped:
             said += f", {answer.skipped:,} of jobs that have ended otherwise stay"
         return "\n".join([said, *(f"  {job}" for job in answer.jobs)])
@@ -148,7 +149,7 @@ def delete(settings: Settings, /, *, dry_run: bool, **conditions: Any) -> None:
         answer = client.dead_letters.delete(validate_only=dry_run, **chosen)
 
     verb = "would be deleted" if dry_run else "deleted"
-    write(settings, answer, lambda: f"{text.counted(answer.deleted, 'dead letter')} {verb}")
+    write(settings, answer, lambda: f"{counted(answer.deleted, 'dead letter')} {verb}")
 
 
 def _demand_some(conditions: dict[str, Any]) -> dict[str, Any]:

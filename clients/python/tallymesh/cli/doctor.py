@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tallymesh.address import choose_address, parse_address
-from tallymesh.cli import text
 from tallymesh.cli.exits import Exit
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write_data
 from tallymesh.errors import InvalidField, TallymeshError
+from tallymesh.wording import counted, duration, seconds_of
 
 if TYPE_CHECKING:
     from tallymesh.client import Client
@@ -117,7 +117,7 @@ def _connect(name: str) -> Finding:
     began = time.monotonic()
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS):
-            took = text.duration(time.monotonic() - began)
+            took = duration(time.monotonic() - began)
     except socket.gaierror as error:
         return Finding(
             "address",
@@ -204,7 +204,7 @@ def _mesh(client: Client) -> Iterator[Finding]:
     began = time.time()
     me = client.whoami()
     ended = time.time()
-    took = text.duration(ended - began)
+    took = duration(ended - began)
     yield Finding("gateway", "ok", f"{me.answered_by} answers gRPC, in {took}")
     yield _versions(me.version)
     skew = me.time.seconds + me.time.nanos / 1e9 - (began + ended) / 2
@@ -234,21 +234,21 @@ def _versions(of_mesh: str) -> Finding:
 def _clock(skew: float, uncertainty: float) -> Finding:
     away = abs(skew) - uncertainty
     if away <= _SKEW_SECONDS:
-        return Finding("clock", "ok", f"within {text.duration(max(abs(skew), 0.001))} of the mesh")
+        return Finding("clock", "ok", f"within {duration(max(abs(skew), 0.001))} of the mesh")
     side = "ahead of" if skew < 0 else "behind"
     return Finding(
         "clock",
         "warn",
-        f"{text.duration(abs(skew))} {side} the mesh",
+        f"{duration(abs(skew))} {side} the mesh",
         "set it: ids that seem too old are refused",
     )
 
 
 def _store(client: Client) -> Finding:
     answer = client.check_store()
-    seconds = text.seconds_of(answer.round_trip)
+    seconds = seconds_of(answer.round_trip)
     store = answer.store
-    detail = f"{store.server}, {text.duration(seconds)}, durability {store.durability}"
+    detail = f"{store.server}, {duration(seconds)}, durability {store.durability}"
     if seconds > _SLOW_STORE_SECONDS:
         return Finding(
             "store", "warn", f"slow: {detail}", "see its load, its disk and the way to it"
@@ -268,9 +268,9 @@ def _fleet(health: GetHealthResponse) -> Iterator[Finding]:
             "workers", "fail", "none is alive: jobs wait", "start one with: tallymesh worker"
         )
         return
-    slots = text.counted(health.slot_count, "slot")
+    slots = counted(health.slot_count, "slot")
     ready = [one for one in workers if not one.draining]
-    detail = f"{text.counted(len(workers), 'worker')}, {slots}"
+    detail = f"{counted(len(workers), 'worker')}, {slots}"
     if not ready:
         yield Finding("workers", "fail", f"{detail}, all of them leaving", "start others")
         return
@@ -287,5 +287,5 @@ def _dead_letters(client: Client) -> Finding:
     count = sum(group.count for group in groups)
     if not count:
         return Finding("dead letters", "ok", "none")
-    detail = f"{text.counted(count, 'chunk')} given up, of {text.counted(len(groups), 'kind')}"
+    detail = f"{counted(count, 'chunk')} given up, of {counted(len(groups), 'kind')}"
     return Finding("dead letters", "warn", detail, "see: tallymesh dlq list")

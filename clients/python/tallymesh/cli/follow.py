@@ -109,7 +109,7 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
 
 def _await_posting(handle: JobHandle) -> str:
     """Waits a little for the job's total to stand on its abacus, and tells how that went."""
-    from tallymesh.cli.job_text import grouped
+    from tallymesh.wording import grouped
 
     deadline = time.monotonic() + _POSTING_SECONDS
     while True:

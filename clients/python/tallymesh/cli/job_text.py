@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tallymesh.cli import text
+from tallymesh.display import trouble
 from tallymesh.json_values import from_struct
-from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job, Progress
+from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job
 from tallymesh.v1.work_pb2 import CountPrimes, CountPrimesResult, CustomWork, Result, Work
+from tallymesh.wording import counted, duration, grouped, seconds_of
 from tallymesh.works import result_value, state_name
 
 
@@ -26,36 +28,9 @@ def result_text(result: Result) -> str:
             return str(value)
 
 
-def progress_line(job: Job) -> str:
-    """Returns one line on how far the job is."""
-    progress = job.progress
-    parts = [
-        f"{progress.chunks_done:,}/{text.counted(progress.chunks_total, 'chunk')}"
-        f" ({progress.fraction:.1%})",
-        *trouble(progress),
-    ]
-    if progress.chunks_per_second:
-        parts.append(f"{progress.chunks_per_second:,.1f} chunks/s")
-    if progress.HasField("eta"):
-        parts.append(f"ETA {text.duration(text.seconds_of(progress.eta))}")
-    if progress.running_total:
-        parts.append(f"total {grouped(progress.running_total)}")
-    if progress.workers:
-        parts.append(text.counted(progress.workers, "worker"))
-    if job.state_reason:
-        parts.append(job.state_reason)
-    return f"{job.name}: {', '.join(parts)}"
-
-
-def trouble(progress: Progress) -> list[str]:
-    """Returns how many chunks were given up, and how many wait for a retry, where there are any."""
-    told = ((progress.chunks_failed, "given up"), (progress.chunks_retrying, "retrying"))
-    return [f"{count:,} {what}" for count, what in told if count]
-
-
 def summary(job: Job) -> str:
     """Returns what a person wants to know of a job that has succeeded: what, how long, by whom."""
-    whole = text.duration(text.between(job.create_time, job.end_time))
+    whole = duration(text.between(job.create_time, job.end_time))
     by = ", ".join(f"{name} {count:,}" for name, count in _handlers(job))
     rate = (
         f", {job.progress.chunks_per_second:,.1f} a second"
@@ -64,16 +39,16 @@ def summary(job: Job) -> str:
     )
     lines = [
         f"{_headline(job)} in {whole}",
-        f"  {job.name}: {text.counted(job.chunk_count, 'chunk')}{rate}, by {by or 'nobody'}",
-        f"  waited {text.duration(_waited(job))}, ran {text.duration(_ran(job))},"
-        f" {text.duration(text.seconds_of(job.compute_time))} of processor time;"
+        f"  {job.name}: {counted(job.chunk_count, 'chunk')}{rate}, by {by or 'nobody'}",
+        f"  waited {duration(_waited(job))}, ran {duration(_ran(job))},"
+        f" {duration(seconds_of(job.compute_time))} of processor time;"
         f" accepted by {job.initiated_by}, answered by {job.checked_by}",
     ]
     if method := method_text(job.work.count_primes):
         lines.append(f"  method {method}")
     if failed := job.progress.chunks_failed:
         lines.append(
-            f"  without {text.counted(failed, 'chunk')} given up on the way ({_mishaps(job)}); see:"
+            f"  without {counted(failed, 'chunk')} given up on the way ({_mishaps(job)}); see:"
             f" tallymesh dlq show --job {job.name}"
         )
     elif mishaps := _mishaps(job):
@@ -92,7 +67,7 @@ def job_table(jobs: Sequence[Job]) -> str:
             f"{text.number(job.progress.chunks_done)}/{text.number(job.chunk_count)}",
             f"{job.progress.fraction:.0%}",
             text.clock(job.create_time),
-            text.duration(_ran(job)) if job.HasField("start_time") else "-",
+            duration(_ran(job)) if job.HasField("start_time") else "-",
         )
         for job in jobs
     ]
@@ -129,9 +104,7 @@ def job_page(job: Job) -> str:
             ),
             (
                 "ETA",
-                text.duration(text.seconds_of(job.progress.eta))
-                if job.progress.HasField("eta")
-                else "",
+                duration(seconds_of(job.progress.eta)) if job.progress.HasField("eta") else "",
             ),
             ("queue", f"{job.queue}, priority {job.priority}"),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))),
@@ -140,13 +113,13 @@ def job_page(job: Job) -> str:
             ("created", f"{text.clock(job.create_time)} by {job.initiated_by}"),
             ("epoch", str(job.epoch) if job.epoch > 1 else ""),
             *(("replayed", _replay(replay)) for replay in job.replays),
-            ("waited", text.duration(_waited(job)) if job.create_time.seconds else ""),
-            ("ran", text.duration(_ran(job)) if has_started else ""),
+            ("waited", duration(_waited(job)) if job.create_time.seconds else ""),
+            ("ran", duration(_ran(job)) if has_started else ""),
             ("stages", _stages(job.stages)),
             (
                 "computed",
-                f"{text.duration(text.seconds_of(job.compute_time))} of processor time"
-                if text.seconds_of(job.compute_time)
+                f"{duration(seconds_of(job.compute_time))} of processor time"
+                if seconds_of(job.compute_time)
                 else "",
             ),
             ("by", ", ".join(f"{name} {text.number(count)}" for name, count in _handlers(job))),
@@ -198,7 +171,7 @@ def cancelled_text(job: Job) -> str:
     if not cancellation.HasField("stop_time"):
         return f"{job.name} is cancelled"
     stopped = text.between(cancellation.request_time, cancellation.stop_time)
-    return f"{job.name} is cancelled, and stopped after {text.duration(stopped)}"
+    return f"{job.name} is cancelled, and stopped after {duration(stopped)}"
 
 
 def work_text(work: Work) -> str:
@@ -213,9 +186,9 @@ def work_text(work: Work) -> str:
         case "nth_prime":
             return f"find prime number {text.number(work.nth_prime.n)}"
         case "add":
-            return f"add {text.counted(len(work.add.numbers), 'number')}"
+            return f"add {counted(len(work.add.numbers), 'number')}"
         case "simulate":
-            lasting = text.duration(text.seconds_of(work.simulate.duration))
+            lasting = duration(seconds_of(work.simulate.duration))
             return (
                 f"simulate {lasting} a chunk, failure rate {work.simulate.failure_rate:g},"
                 f" crash rate {work.simulate.crash_rate:g}"
@@ -228,7 +201,7 @@ def work_text(work: Work) -> str:
 
 def _custom_text(custom: CustomWork) -> str:
     if custom.HasField("data"):
-        return f"{custom.kernel} of {text.counted(len(custom.data), 'byte')}"
+        return f"{custom.kernel} of {counted(len(custom.data), 'byte')}"
     given = json.dumps(from_struct(custom.json), ensure_ascii=False)
     return f"{custom.kernel} of {given if len(given) < 200 else given[:197] + '...'}"
 
@@ -239,14 +212,6 @@ def method_text(counted: CountPrimes | CountPrimesResult) -> str:
         return ""
     method = CountPrimes.Method.Name(counted.method).removeprefix("METHOD_").lower()
     return f"{method} ({counted.method_reason or 'asked for'})"
-
-
-def grouped(decimal: str) -> str:
-    """Returns a plain decimal with separators in its whole part."""
-    sign = "-" if decimal.startswith("-") else ""
-    whole, point, fraction = decimal.removeprefix("-").partition(".")
-    groups = [whole[max(end - 3, 0) : end] for end in range(len(whole), 0, -3)]
-    return f"{sign}{','.join(reversed(groups))}{point}{fraction}"
 
 
 def _headline(job: Job) -> str:
@@ -263,7 +228,7 @@ def _headline(job: Job) -> str:
             return f"{grouped(job.result.add.sum)} is the sum"
         case _:
             done = f"{job.progress.chunks_done:,} of " if job.progress.chunks_failed else ""
-            return f"{done}{text.counted(job.chunk_count, 'chunk')} done"
+            return f"{done}{counted(job.chunk_count, 'chunk')} done"
 
 
 def _kind(kind: CountPrimes.Kind.ValueType) -> str:
@@ -275,16 +240,16 @@ def _handlers(job: Job) -> list[tuple[str, int]]:
 
 
 def _limits(job: Job) -> str:
-    parts = [f"{text.counted(job.max_attempts, 'attempt')} a chunk"] if job.max_attempts else []
+    parts = [f"{counted(job.max_attempts, 'attempt')} a chunk"] if job.max_attempts else []
     if job.tolerate_failures:
-        parts.append(f"{text.counted(job.tolerate_failures, 'chunk')} may fail")
+        parts.append(f"{counted(job.tolerate_failures, 'chunk')} may fail")
     for span, what in (
         (job.chunk_timeout, "{} an attempt"),
         (job.timeout, "{} in all"),
         (job.ttl, "kept {} after its end"),
     ):
-        if seconds := text.seconds_of(span):
-            parts.append(what.format(text.duration(seconds)))
+        if seconds := seconds_of(span):
+            parts.append(what.format(duration(seconds)))
     return ", ".join(parts)
 
 
@@ -296,7 +261,7 @@ def _cancellation(cancellation: Job.Cancellation) -> str:
         (cancellation.stop_time, "stopped"),
     ):
         if at.seconds:
-            parts.append(f"{what} after {text.duration(text.between(asked, at))}")
+            parts.append(f"{what} after {duration(text.between(asked, at))}")
     if not cancellation.HasField("stop_time"):
         parts.append("being stopped")
     return ", ".join(parts)
@@ -305,14 +270,13 @@ def _cancellation(cancellation: Job.Cancellation) -> str:
 def _replay(replay: Job.Replay) -> str:
     return (
         f"{text.clock(replay.replay_time)}, epoch {replay.epoch},"
-        f" {text.counted(replay.chunks, 'chunk')}; had failed: {failure_text(replay.error)}"
+        f" {counted(replay.chunks, 'chunk')}; had failed: {failure_text(replay.error)}"
     )
 
 
 def _stages(stages: Job.Stages) -> str:
     return ", ".join(
-        f"{field.name} {text.duration(text.seconds_of(took))}"
-        for field, took in stages.ListFields()
+        f"{field.name} {duration(seconds_of(took))}" for field, took in stages.ListFields()
     )
 
 
@@ -322,7 +286,7 @@ def _mishaps(job: Job) -> str:
         (job.lost_leases, "lost lease"),
         (job.refused_duplicates, "refused duplicate"),
     )
-    return ", ".join(text.counted(count, thing) for count, thing in told if count)
+    return ", ".join(counted(count, thing) for count, thing in told if count)
 
 
 def _waited(job: Job) -> float:
@@ -344,11 +308,11 @@ def _ran(job: Job) -> float:
 def _since_lease(chunk: Chunk, field: Literal["start_time", "commit_time"]) -> str:
     if not chunk.HasField(field):
         return "-"
-    return f"+{text.duration(text.between(chunk.lease_time, getattr(chunk, field)))}"
+    return f"+{duration(text.between(chunk.lease_time, getattr(chunk, field)))}"
 
 
 def _took(chunk: Chunk) -> str:
     if not chunk.HasField("commit_time"):
         return "-"
     begun = chunk.start_time if chunk.HasField("start_time") else chunk.lease_time
-    return text.duration(text.between(begun, chunk.commit_time))
+    return duration(text.between(begun, chunk.commit_time))

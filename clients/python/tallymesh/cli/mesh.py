@@ -13,6 +13,7 @@ from tallymesh.cli.exits import Exit
 from tallymesh.cli.one_by_one import OneByOne
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write
+from tallymesh.wording import counted, duration, seconds_of
 
 if TYPE_CHECKING:
     from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, StoreHealth
@@ -79,7 +80,7 @@ def check_store(settings: Settings) -> None:
         answer = client.check_store()
 
     def page() -> str:
-        took = text.duration(text.seconds_of(answer.round_trip))
+        took = duration(seconds_of(answer.round_trip))
         return text.pairs(
             [
                 ("round trip", took),
@@ -134,8 +135,7 @@ def _health_page(health: GetHealthResponse) -> str:
             *(("problem", problem) for problem in health.problems),
             (
                 "workers",
-                f"{text.counted(health.worker_count, 'worker')},"
-                f" {text.counted(health.slot_count, 'slot')}",
+                f"{counted(health.worker_count, 'worker')}, {counted(health.slot_count, 'slot')}",
             ),
             ("jobs", ", ".join(f"{text.number(count)} {state}" for state, count in counts)),
             ("store", _store_line(health.store)),
@@ -149,7 +149,7 @@ def _health_page(health: GetHealthResponse) -> str:
             live.worker.name,
             str(live.worker.slots),
             text.number(live.chunks_held),
-            f"{text.duration(text.since(live.last_call_time))} ago",
+            f"{duration(text.since(live.last_call_time))} ago",
             ",".join(live.worker.queues) or "default",
             ",".join(live.worker.kernels),
             live.worker.version or "-",
@@ -167,13 +167,13 @@ def _store_line(store: StoreHealth) -> str:
     return ", ".join(
         [
             store.server,
-            f"round trip {text.duration(text.seconds_of(store.latency))}",
+            f"round trip {duration(seconds_of(store.latency))}",
             text.size(store.memory_bytes),
             f"{text.number(store.key_count)} keys",
             f"{text.number(store.commands_per_second)} commands/s",
-            text.counted(store.client_count, "client"),
-            f"up {text.duration(text.seconds_of(store.uptime))}",
+            counted(store.client_count, "client"),
+            f"up {duration(seconds_of(store.uptime))}",
             f"durability {store.durability}",
-            text.counted(store.shard_count, "shard"),
+            counted(store.shard_count, "shard"),
         ]
     )

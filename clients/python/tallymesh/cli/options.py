@@ -15,8 +15,8 @@ from tallymesh.cli.profiles import BadProfile, Profiles, config_path
 from tallymesh.quantities import exact_text, parse_integer
 
 if TYPE_CHECKING:
-    from tallymesh.cli.progress import Display
     from tallymesh.client import Client
+    from tallymesh.display import Display
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -109,7 +109,7 @@ class Settings:
 
     def open_display(self) -> Display:
         """Returns what shows progress."""
-        from tallymesh.cli.progress import open_display
+        from tallymesh.display import open_display
 
         return open_display(quiet=self.quiet, color=not self.given.get("no_color"))
 

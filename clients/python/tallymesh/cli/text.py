@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tallymesh.cli.options import Settings
+from tallymesh.wording import duration
 
 if TYPE_CHECKING:
-    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
 
 _STATE_COLORS = {
@@ -32,30 +32,6 @@ _STATE_COLORS = {
 def number(value: int) -> str:
     """Returns the number, with separators where stdout is a terminal."""
     return f"{value:,}" if sys.stdout.isatty() else str(value)
-
-
-def counted(value: int, thing: str) -> str:
-    """Returns "1 chunk", "2 chunks"."""
-    return f"{value:,} {thing}{'' if value == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time at the precision that a person wants: "0.4 ms", "12.3 s", "2 h 05 min"."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.{0 if seconds >= 0.00995 else 1}f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.{1 if seconds >= 9.995 else 2}f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def seconds_of(value: Duration) -> float:
-    """Returns a protobuf duration in seconds."""
-    return value.seconds + value.nanos / 1e9
 
 
 def between(start: Timestamp, end: Timestamp) -> float:

@@ -7,8 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from tallymesh.cli import text
-from tallymesh.cli.job_text import cancelled_text, failure_text, grouped
+from tallymesh.cli.job_text import cancelled_text, failure_text
 from tallymesh.v1.job_pb2 import Chunk, Job
+from tallymesh.wording import counted, duration, grouped
 from tallymesh.works import reason_name, state_name
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def explain(client: Client, handle: JobHandle) -> Iterator[str]:
         handle: The job, just read.
     """
     job = handle.job
-    since = text.duration(text.since(job.create_time))
+    since = duration(text.since(job.create_time))
     yield f"{job.name} is {state_name(job.state)}, {since} after it was accepted."
     match job.state:
         case Job.STATE_PENDING | Job.STATE_RUNNING:
@@ -45,12 +46,12 @@ def _unfinished(client: Client, handle: JobHandle) -> Iterator[str]:
     job, progress = handle.job, handle.job.progress
     if job.state_reason:
         yield f"It does not run: {job.state_reason}."
-    done = f"{progress.chunks_done:,} of {text.counted(progress.chunks_total, 'chunk')} are done"
+    done = f"{progress.chunks_done:,} of {counted(progress.chunks_total, 'chunk')} are done"
     rate = f", {progress.chunks_per_second:,.1f} a second" if progress.chunks_per_second else ""
     yield f"{done}{rate}."
     looked_at = list(islice(handle.chunks(), _CHUNKS_LOOKED_AT))
     for chunk in [one for one in looked_at if one.state == Chunk.STATE_RUNNING][:_EXAMPLES]:
-        held = text.duration(text.since(chunk.lease_time))
+        held = duration(text.since(chunk.lease_time))
         yield f"Chunk {chunk.index} is with {chunk.worker} for {held}, attempt {chunk.attempt}."
     for chunk in [one for one in looked_at if one.state == Chunk.STATE_RETRYING][:_EXAMPLES]:
         yield f"Chunk {chunk.index} waits to be tried again: {failure_text(chunk.error)}."
@@ -68,7 +69,7 @@ def _able(client: Client, job: Job) -> Iterator[str]:
         and not one.draining
     ]
     if not able:
-        alive = text.counted(len(workers), "worker")
+        alive = counted(len(workers), "worker")
         yield (
             f"Of {alive} alive, none takes {job.kernel} in queue {job.queue}; start one that does:"
             f" tallymesh worker --queues {job.queue}"
@@ -77,8 +78,8 @@ def _able(client: Client, job: Job) -> Iterator[str]:
     slots = sum(one.worker.slots for one in able)
     held = sum(one.chunks_held for one in able)
     yield (
-        f"{text.counted(len(able), 'worker')} could compute it, with {text.counted(slots, 'slot')};"
-        f" they hold {text.counted(held, 'chunk')} of all jobs."
+        f"{counted(len(able), 'worker')} could compute it, with {counted(slots, 'slot')};"
+        f" they hold {counted(held, 'chunk')} of all jobs."
     )
 
 
@@ -88,10 +89,10 @@ def _failed(client: Client, job: Job) -> Iterator[str]:
         (job.failed_attempts, "failed attempt"),
         (job.lost_leases, "lost lease"),
     )
-    counted = [text.counted(count, what) for count, what in mishaps if count]
-    if counted:
-        limit = text.counted(job.max_attempts, "attempt")
-        yield f"On the way: {', '.join(counted)}; a chunk has {limit}."
+    happened = [counted(count, what) for count, what in mishaps if count]
+    if happened:
+        limit = counted(job.max_attempts, "attempt")
+        yield f"On the way: {', '.join(happened)}; a chunk has {limit}."
     letters = list(islice(client.dead_letters.list(job=job.name), _EXAMPLES + 1))
     for letter in letters[:_EXAMPLES]:
         yield f"Dead letter {letter.name}: {text.shortened(letter.message, 120)}."
@@ -103,7 +104,7 @@ def _failed(client: Client, job: Job) -> Iterator[str]:
 def _succeeded(job: Job) -> Iterator[str]:
     if failed := job.progress.chunks_failed:
         yield (
-            f"It succeeded without {text.counted(failed, 'chunk')} that were given up;"
+            f"It succeeded without {counted(failed, 'chunk')} that were given up;"
             f" {job.tolerate_failures:,} were tolerated."
         )
     posting = job.abacus_posting

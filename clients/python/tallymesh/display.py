@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
-from tallymesh.cli import text
-from tallymesh.cli.job_text import grouped, progress_line, trouble
+from tallymesh.wording import counted, duration, grouped, seconds_of
 
 if TYPE_CHECKING:
-    from tallymesh.v1.job_pb2 import Job
+    from tallymesh.v1.job_pb2 import Job, Progress
 
 _FIRST_LINE_SECONDS = 1.0
 _LINE_SECONDS = 3.0
@@ -100,7 +99,7 @@ class _Lines:
         pass
 
     def show(self, job: Job) -> None:
-        self._write(lambda: progress_line(job))
+        self._write(lambda: _line(job))
 
     def show_share(self, what: str, fraction: float) -> None:
         self._write(lambda: f"{what}: {fraction:.1%}")
@@ -151,11 +150,11 @@ class _Bar:
         if progress.chunks_per_second:
             facts.append(f"{progress.chunks_per_second:,.1f}/s")
         if progress.HasField("eta"):
-            facts.append(f"ETA {text.duration(text.seconds_of(progress.eta))}")
+            facts.append(f"ETA {duration(seconds_of(progress.eta))}")
         if progress.running_total:
             facts.append(f"total {grouped(progress.running_total)}")
         if progress.workers:
-            facts.append(text.counted(progress.workers, "worker"))
+            facts.append(counted(progress.workers, "worker"))
         if job.state_reason:
             facts.insert(1, job.state_reason)
         self._progress.update(
@@ -189,3 +188,30 @@ def _fitting(facts: list[str], width: int) -> str:
         if len(line) + 2 + len(fact) <= width:
             line = f"{line}  {fact}"
     return line
+
+
+def _line(job: Job) -> str:
+    """Returns one line on how far the job is."""
+    progress = job.progress
+    parts = [
+        f"{progress.chunks_done:,}/{counted(progress.chunks_total, 'chunk')}"
+        f" ({progress.fraction:.1%})",
+        *trouble(progress),
+    ]
+    if progress.chunks_per_second:
+        parts.append(f"{progress.chunks_per_second:,.1f} chunks/s")
+    if progress.HasField("eta"):
+        parts.append(f"ETA {duration(seconds_of(progress.eta))}")
+    if progress.running_total:
+        parts.append(f"total {grouped(progress.running_total)}")
+    if progress.workers:
+        parts.append(counted(progress.workers, "worker"))
+    if job.state_reason:
+        parts.append(job.state_reason)
+    return f"{job.name}: {', '.join(parts)}"
+
+
+def trouble(progress: Progress) -> list[str]:
+    """Returns how many chunks were given up, and how many wait for a retry, where there are any."""
+    told = ((progress.chunks_failed, "given up"), (progress.chunks_retrying, "retrying"))
+    return [f"{count:,} {what}" for count, what in told if count]
