@@ -313,6 +313,9 @@ def test_what_went_wrong_on_the_way_is_told(mesh: FakeMesh, run: Run) -> None:
     assert f"tallymesh dlq show --job {NAME}" in done.stderr
     mesh.streams.append([ended(failed_job())])
     assert f"tallymesh jobs replay {NAME}" in run("primes", "10").stderr
+    mesh.streams.append([ended(failed_job())])
+    elsewhere = run("primes", "10", "--address", mesh.address)
+    assert f"tallymesh --address {mesh.address} jobs replay {NAME}" in elsewhere.stderr
 
 
 def test_jobs_get_tells_how_a_job_was_cancelled(mesh: FakeMesh, run: Run) -> None:

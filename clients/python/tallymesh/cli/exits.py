@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from tallymesh import errors
+from tallymesh.address import choose_address
+
+if TYPE_CHECKING:
+    from tallymesh.cli.options import Settings
 
 
 class Exit(IntEnum):
@@ -33,7 +38,7 @@ def exit_code(error: errors.TallymeshError) -> Exit:
             return Exit.FAILED
 
 
-def error_line(error: errors.TallymeshError, address: str) -> str:
+def error_line(error: errors.TallymeshError, settings: Settings) -> str:
     """Returns the one line that stderr gets of an error.
 
     In brackets stand, where the mesh told them, its reason, the field at fault, and the id under
@@ -41,7 +46,7 @@ def error_line(error: errors.TallymeshError, address: str) -> str:
 
     Args:
         error: What went wrong.
-        address: Where the mesh was looked for.
+        settings: Tell where the mesh was looked for.
     """
     facts = {
         "reason": error.reason,
@@ -49,16 +54,17 @@ def error_line(error: errors.TallymeshError, address: str) -> str:
         "call": error.metadata.get("correlation_id", error.request_id),
     }
     told = " ".join(f"{name}={value}" for name, value in facts.items() if value)
-    return f"error: {describe(error, address)}{f' [{told}]' if told else ''}"
+    return f"error: {describe(error, settings)}{f' [{told}]' if told else ''}"
 
 
-def describe(error: errors.TallymeshError, address: str) -> str:
+def describe(error: errors.TallymeshError, settings: Settings) -> str:
     """Returns one line that tells a person of the error, and what to do about it if that is known.
 
     Args:
         error: What went wrong.
-        address: Where the mesh was looked for.
+        settings: Tell where the mesh was looked for.
     """
+    address = choose_address(settings.address)
     text = " ".join(error.message.split())
     match error:
         case errors.Unreachable() if not error.reason:
@@ -66,7 +72,7 @@ def describe(error: errors.TallymeshError, address: str) -> str:
         case errors.DeadlineExceeded():
             return f"no answer from {address} in time ({text}); --timeout gives it longer"
         case errors.WaitTimeout():
-            return f"{text}; it goes on: tallymesh jobs watch {error.job.name}"
+            return f"{text}; it goes on: {settings.command(f'jobs watch {error.job.name}')}"
         case errors.TallymeshError(code="UNIMPLEMENTED"):
             return f"what answers at {address} does not know this call ({text})"
         case _:

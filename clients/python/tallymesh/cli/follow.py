@@ -42,7 +42,7 @@ def submit(settings: Settings, work: AnyWork, options: dict[str, Any]) -> Exit:
         handle = client.submit(work, **chosen)
         if detach:
             write(settings, handle.job, lambda: handle.name)
-            settings.note(f"watch it with: {_command(settings, 'watch', handle)}")
+            settings.note(f"watch it with: {settings.command(f'jobs watch {handle.name}')}")
             return Exit.OK
         return follow(settings, handle)
 
@@ -76,7 +76,9 @@ def follow(settings: Settings, handle: JobHandle) -> Exit:
         return _interrupted(settings, handle)
     except Unreachable:
         if lost:
-            click.echo(f"watch it again with: {_command(settings, 'watch', handle)}", err=True)
+            click.echo(
+                f"watch it again with: {settings.command(f'jobs watch {handle.name}')}", err=True
+            )
         raise
     return _conclude(settings, handle)
 
@@ -94,12 +96,13 @@ def _conclude(settings: Settings, handle: JobHandle) -> Exit:
     job = handle.job
     if job.state == Job.STATE_FAILED:
         click.echo(f"error: {job.name} failed: {failure_text(job.error)}", err=True)
-        click.echo(f"  run what failed again: {_command(settings, 'replay', handle)}", err=True)
+        again = settings.command(f"jobs replay {handle.name}")
+        click.echo(f"  run what failed again: {again}", err=True)
         return Exit.FAILED
     if job.state == Job.STATE_CANCELLED:
         click.echo(f"{job.name} was cancelled", err=True)
         return Exit.CANCELLED
-    settings.note(summary(job))
+    settings.note(summary(job, settings))
     if job.abacus_posting.error:
         click.echo(posting, err=True)
     elif posting:
@@ -140,11 +143,6 @@ def _interrupted(settings: Settings, handle: JobHandle) -> Exit:
             handle.refresh()
         return _conclude(settings, handle)
     settings.note(f"{handle.name} goes on")
-    settings.note(f"  watch it again: {_command(settings, 'watch', handle)}")
-    settings.note(f"  cancel it:      {_command(settings, 'cancel', handle)}")
+    settings.note(f"  watch it again: {settings.command(f'jobs watch {handle.name}')}")
+    settings.note(f"  cancel it:      {settings.command(f'jobs cancel {handle.name}')}")
     return Exit.OK
-
-
-def _command(settings: Settings, verb: str, handle: JobHandle) -> str:
-    address = f" --address {settings.address}" if settings.address else ""
-    return f"tallymesh{address} jobs {verb} {handle.name}"

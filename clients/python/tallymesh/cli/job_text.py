@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tallymesh.cli import text
+from tallymesh.cli.options import Settings
 from tallymesh.display import trouble
 from tallymesh.json_values import from_struct
 from tallymesh.v1.job_pb2 import Chunk, ChunkLog, Job
@@ -28,7 +29,7 @@ def result_text(result: Result) -> str:
             return str(value)
 
 
-def summary(job: Job) -> str:
+def summary(job: Job, settings: Settings) -> str:
     """Returns what a person wants to know of a job that has succeeded: what, how long, by whom."""
     whole = duration(text.between(job.create_time, job.end_time))
     by = ", ".join(f"{name} {count:,}" for name, count in _handlers(job))
@@ -49,7 +50,7 @@ def summary(job: Job) -> str:
     if failed := job.progress.chunks_failed:
         lines.append(
             f"  without {counted(failed, 'chunk')} given up on the way ({_mishaps(job)}); see:"
-            f" tallymesh dlq show --job {job.name}"
+            f" {settings.command(f'dlq show --job {job.name}')}"
         )
     elif mishaps := _mishaps(job):
         lines.append(f"  on the way: {mishaps}; every chunk is counted once all the same")

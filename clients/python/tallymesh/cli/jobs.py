@@ -190,7 +190,7 @@ def why(settings: Settings, name: str) -> None:
     with settings.connect() as client:
         handle = client.job(name)
         handle.refresh()
-        sentences = list(explain(client, handle))
+        sentences = list(explain(client, handle, settings))
     write_data(settings, {"name": handle.name, "why": sentences}, lambda: "\n".join(sentences))
 
 

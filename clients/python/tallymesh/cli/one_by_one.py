@@ -7,7 +7,6 @@ from collections.abc import Callable
 import click
 from google.protobuf.message import Message
 
-from tallymesh.address import choose_address
 from tallymesh.cli.exits import Exit, error_line, exit_code
 from tallymesh.cli.options import Settings
 from tallymesh.cli.output import write, write_all
@@ -34,7 +33,6 @@ class OneByOne:
         self._key = key
         self._messages: list[Message] = []
         self._collects = count > 1 and settings.output == "json"
-        self._address = choose_address(settings.address)
 
     def __enter__(self) -> OneByOne:
         return self
@@ -50,7 +48,7 @@ class OneByOne:
         except Unreachable:
             raise
         except TallymeshError as error:
-            click.echo(error_line(error, self._address), err=True)
+            click.echo(error_line(error, self._settings), err=True)
             self.exit = self.exit or exit_code(error)
             return False
         return True

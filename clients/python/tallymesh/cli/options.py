@@ -107,6 +107,11 @@ class Settings:
         if not self.quiet:
             click.echo(line, err=True)
 
+    def command(self, words: str) -> str:
+        """Returns a command, to be told to a person, that reaches the same mesh."""
+        address = self.given.get("address")
+        return f"tallymesh --address {address} {words}" if address else f"tallymesh {words}"
+
     def open_display(self) -> Display:
         """Returns what shows progress."""
         from tallymesh.display import open_display

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from tallymesh.address import choose_address
 from tallymesh.cli.exits import Exit, error_line, exit_code
 from tallymesh.cli.options import Settings, common_options
 from tallymesh.cli.plugins import load_plugin, plugin_names
@@ -144,7 +143,7 @@ def _run(run: Any, settings: Settings) -> int:
         click.echo("interrupted", err=True)
         return Exit.CANCELLED
     except TallymeshError as error:
-        click.echo(error_line(error, choose_address(settings.address)), err=True)
+        click.echo(error_line(error, settings), err=True)
         return exit_code(error)
     except Exception as error:
         if os.environ.get("TALLYMESH_DEBUG") == "1":

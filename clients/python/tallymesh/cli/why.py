@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tallymesh.cli import text
 from tallymesh.cli.job_text import cancelled_text, failure_text
+from tallymesh.cli.options import Settings
 from tallymesh.v1.job_pb2 import Chunk, Job
 from tallymesh.wording import counted, duration, grouped
 from tallymesh.works import reason_name, state_name
@@ -21,12 +22,13 @@ _EXAMPLES = 3
 _CHUNKS_LOOKED_AT = 1000
 
 
-def explain(client: Client, handle: JobHandle) -> Iterator[str]:
+def explain(client: Client, handle: JobHandle, settings: Settings) -> Iterator[str]:
     """Yields sentences on why a job does not run, runs slowly or has ended as it did.
 
     Args:
         client: Asked for workers and dead letters.
         handle: The job, just read.
+        settings: Tell which mesh the commands named are for.
     """
     job = handle.job
     since = duration(text.since(job.create_time))
@@ -35,7 +37,7 @@ def explain(client: Client, handle: JobHandle) -> Iterator[str]:
         case Job.STATE_PENDING | Job.STATE_RUNNING:
             yield from _unfinished(client, handle)
         case Job.STATE_FAILED:
-            yield from _failed(client, job)
+            yield from _failed(client, job, settings)
         case Job.STATE_CANCELLED:
             yield f"{cancelled_text(job)}."
         case _:
@@ -83,7 +85,7 @@ def _able(client: Client, job: Job) -> Iterator[str]:
     )
 
 
-def _failed(client: Client, job: Job) -> Iterator[str]:
+def _failed(client: Client, job: Job, settings: Settings) -> Iterator[str]:
     yield f"{reason_name(job.error.reason)}: {failure_text(job.error)}."
     mishaps = (
         (job.failed_attempts, "failed attempt"),
@@ -97,8 +99,8 @@ def _failed(client: Client, job: Job) -> Iterator[str]:
     for letter in letters[:_EXAMPLES]:
         yield f"Dead letter {letter.name}: {text.shortened(letter.message, 120)}."
     if len(letters) > _EXAMPLES:
-        yield f"More of them: tallymesh dlq show --job {job.name}"
-    yield f"Run what failed again: tallymesh jobs replay {job.name}"
+        yield f"More of them: {settings.command(f'dlq show --job {job.name}')}"
+    yield f"Run what failed again: {settings.command(f'jobs replay {job.name}')}"
 
 
 def _succeeded(job: Job) -> Iterator[str]:
