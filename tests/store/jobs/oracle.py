@@ -1,7 +1,9 @@
 """The scheduler as a plain program in memory, one chunk at a time: the store has to agree."""
 
 import hashlib
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -213,6 +215,12 @@ class Oracle:
             }
             assert {(one.ref, one.epoch, index, one.attempt) for one, index in chunks} == again
             return
+        # Of a job of which nothing is known each call gets an equal part at most.
+        parts = {
+            job.ref: math.ceil(job.n / len(self.workers)) for job in self.live() if not job.done
+        }
+        taken = Counter(span.ref for span, _ in chunks)
+        assert all(taken[ref] <= part for ref, part in parts.items())
         for span, index in chunks:
             job = self.jobs[span.ref]
             chunk = job.chunks[index]
@@ -227,7 +235,8 @@ class Oracle:
         assert len(chunks) <= capacity
         if len(chunks) < capacity:
             # Nothing is stuck: there was no more to give.
-            assert not [job.ref for job in self.live() if job.lane in lanes and job.leasable]
+            left = [job.ref for job in self.live() if job.lane in lanes and job.leasable]
+            assert all(taken[ref] == parts.get(ref) for ref in left)
 
     def beat(
         self,

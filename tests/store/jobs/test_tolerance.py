@@ -46,12 +46,12 @@ async def test_chunk_given_up_last_ends_its_job(scheduler: Scheduler) -> None:
     await scheduler.commit("w1", replace(span, count=1), 5)
     await scheduler.fail("w1", replace(span, first=1))
     lost = await scheduler.submit(chunk_count=2, tolerate_failures=1)
-    (span,) = await scheduler.take("w2")
-    await scheduler.commit("w2", replace(span, count=1), 5)
+    (span,) = await scheduler.take("w1")
+    await scheduler.commit("w1", replace(span, count=1), 5)
     for _ in range(11):
         assert (await scheduler.job(lost)).state is JobState.RUNNING
-        await scheduler.lose("w2")
-        await scheduler.take("w2")
+        await scheduler.lose("w1")
+        await scheduler.take("w1")
     for ref in (failed, lost):
         job = await scheduler.job(ref)
         assert (job.state, job.total, job.dead) == (JobState.SUCCEEDED, 5, 1)

@@ -133,8 +133,25 @@ async def test_lost_answer_returns_the_chunks_without_an_attempt(scheduler: Sche
     await scheduler.beat("w1", open_calls=("lost",))
     assert await scheduler.take("w2") == []
     await scheduler.beat("w1")
-    (span,) = await scheduler.take("w2")
-    assert (span.first, span.count, span.attempt) == (0, 2, 1)
+    spans = [*await scheduler.take("w2"), *await scheduler.lease("w2")]
+    assert [(span.first, span.count, span.attempt) for span in spans] == [(0, 1, 1), (1, 1, 1)]
+
+
+async def test_job_of_which_nothing_is_known_goes_to_everyone_in_equal_parts(
+    scheduler: Scheduler,
+) -> None:
+    ref = await scheduler.submit(chunk_count=7)
+    other = await scheduler.submit(chunk_count=2)
+    for uid in ("w1", "w2"):
+        await scheduler.beat(uid)
+    first = await scheduler.lease("w1")
+    assert [(span.ref, span.first, span.count) for span in first] == [(ref, 0, 4), (other, 0, 1)]
+    second = await scheduler.lease("w2")
+    assert {(span.ref, span.first, span.count) for span in second} == {(ref, 4, 3), (other, 1, 1)}
+    # Where the others do not come, one call after the other takes it all.
+    alone = await scheduler.submit(chunk_count=7)
+    spans = [span for _ in range(2) for span in await scheduler.lease("w1")]
+    assert [(span.ref, span.first, span.count) for span in spans] == [(alone, 0, 4), (alone, 4, 3)]
 
 
 async def test_repeated_call_gets_the_same_chunks(scheduler: Scheduler) -> None:

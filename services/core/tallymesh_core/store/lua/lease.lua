@@ -63,7 +63,7 @@ local function first_of(queue)
 end
 
 local ms
-local virtual, members, started, alive = {}, {}, {}, nil
+local virtual, members, started, aside, alive = {}, {}, {}, {}, nil
 
 -- Leases chunks of the job that is first in a lane.
 local function take_from(ref, pass, lane)
@@ -88,9 +88,9 @@ local function take_from(ref, pass, lane)
     cost = math.max(1, tonumber(job[6] or 0) / done)
     take = math.max(1, math.floor(quantum / cost))
   else
-    -- Nothing is known of the job yet: everyone alive gets an equal part.
+    -- Nothing is known of the job yet: everyone alive gets an equal part, and this call no second one.
     alive = alive or math.max(1, redis.call('ZCARD', P .. 'owners'))
-    take = math.ceil(leasable / alive)
+    take = math.ceil(n / alive)
   end
   take = math.min(take, capacity, leasable)
 
@@ -129,8 +129,11 @@ local function take_from(ref, pass, lane)
     'version', version, 'state', 'RUNNING', 'started', job[10] or stamp)
   if take == leasable then
     redis.call('ZREM', P .. 'lane:' .. lane, ref)
-  else
+  elseif done > 0 then
     redis.call('ZADD', P .. 'lane:' .. lane, string.format('%.3f', pass), ref)
+  else
+    redis.call('ZREM', P .. 'lane:' .. lane, ref)
+    aside[#aside + 1] = {lane, pass, ref}
   end
   if job[1] == 'PENDING' then
     local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
@@ -151,6 +154,9 @@ while capacity > 0 and #given < most do
   end
   if not ref then break end
   take_from(ref, pass, lane)
+end
+for _, job in ipairs(aside) do
+  redis.call('ZADD', P .. 'lane:' .. job[1], string.format('%.3f', job[2]), job[3])
 end
 if members[1] then
   call_many('SADD', held, members)
