@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tallymesh.calls import is_accident, translate
 from tallymesh.v1 import abacus_service_pb2 as pb
 from tests.harness.polling import eventually
 from tests.integration.abacus.conftest import Node, StartNode
@@ -174,10 +175,10 @@ async def test_a_node_that_stops_sends_streams_elsewhere(
     await eventually(is_refused)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    # gRPC may reset a stream that is still being written to before its status has come. Clients
-    # send both again.
-    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    if caught.value.code() == grpc.StatusCode.UNAVAILABLE:
-        assert error_info(caught.value).reason == "SHUTTING_DOWN"
+    error = translate(caught.value)
+    # gRPC may end a server before the status of an aborted call is sent: then no reason is told
+    # (grpc/grpc#37239). Clients send the stream again either way.
+    assert error.reason in ("SHUTTING_DOWN", "")
+    assert is_accident(error)
     messages = stream(*([1] for _ in range(next(sent))))
     assert (await send(two, *messages)).sum.value == str(len(messages))
