@@ -71,7 +71,8 @@ def test_why_a_job_is_as_it_is(cli: CommandLine, client: Client) -> None:
     why = json.loads(cli.output("jobs", "why", name, "-o", "json"))["why"]
     assert any(line.startswith("CHUNK_FAILED: simulated failure") for line in why)
     assert any(line.startswith(f"Dead letter {name}/chunks/0") for line in why)
-    assert why[-1] == f"Run what failed again: tallymesh jobs replay {name}"
+    assert why[-1].startswith("Run what failed again: tallymesh --address ")
+    assert why[-1].endswith(f" jobs replay {name}")
     cli.output("dlq", "delete", "--job", name)
 
 
@@ -208,10 +209,11 @@ def test_a_wait_that_is_too_long_ends_the_command_but_not_the_job(
     cli: CommandLine, client: Client
 ) -> None:
     said = cli.fail("simulate", *ONE_HOUR, "--chunks", "1", "--timeout", "1s", code=4)
-    assert "it goes on: tallymesh jobs watch jobs/" in said
     job = client.job(said.split()[-1])
-    assert job.refresh().state in (Job.STATE_PENDING, Job.STATE_RUNNING)
+    state = job.refresh().state
     job.cancel()
+    assert state in (Job.STATE_PENDING, Job.STATE_RUNNING)
+    assert "it goes on: tallymesh --address " in said
 
 
 def test_ctrl_c_detaches_and_a_second_one_cancels(cli: CommandLine, client: Client) -> None:

@@ -144,18 +144,20 @@ def test_a_chunk_is_the_same_numbers_in_every_language(
     here = Worker(name="here", uid=str(uuid4()), slots=1, kernels=["count_primes"], queues=[name])
     with insecure_channel(mesh.address) as channel:
         synchronize = DispatchServiceStub(channel).Synchronize
-        given = synchronize(SynchronizeRequest(call_id="1", worker=here, capacity=14))
-        chunks = [
-            ChunkRange(job=one.chunks.job, epoch=one.chunks.epoch, first=i, count=1, attempt=1)
-            for one in given.assignments
-            for i in range(one.chunks.first, one.chunks.first + one.chunks.count)
-        ]
+        chunks: list[ChunkRange] = []
+        while len(chunks) < 14:  # each call gets a part only, as other workers are alive
+            call = SynchronizeRequest(call_id=str(uuid4()), worker=here, held=chunks, capacity=14)
+            chunks += [
+                ChunkRange(job=one.chunks.job, epoch=one.chunks.epoch, first=i, count=1, attempt=1)
+                for one in synchronize(call).assignments
+                for i in range(one.chunks.first, one.chunks.first + one.chunks.count)
+            ]
         results = [
             ChunkResults(chunks=chunk, sums=[primes_of_chunk(2, 200, Chunk(chunk.first, 14))])
             for chunk in chunks[::2]
         ]
         told = SynchronizeRequest(
-            call_id="2", worker=here, held=chunks, results=results, returned=chunks[1::2]
+            call_id=str(uuid4()), worker=here, held=chunks, results=results, returned=chunks[1::2]
         )
         assert synchronize(told).accepted == 7
         synchronize(SynchronizeRequest(call_id="3", worker=here, draining=True))
