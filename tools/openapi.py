@@ -8,6 +8,8 @@ from typing import Any
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2
 
+from tools.rest_examples import EXAMPLES
+
 Field = descriptor_pb2.FieldDescriptorProto
 Message = descriptor_pb2.DescriptorProto
 Schema = dict[str, Any]
@@ -183,7 +185,9 @@ class _Api:
         if parameters:
             operation["parameters"] = parameters
         if rule.body:
-            operation["requestBody"] = self._body(method, rule.body, in_path)
+            body = self._body(method, rule.body, in_path)
+            body["content"]["application/json"]["example"] = EXAMPLES[f"{service}.{method.name}"]
+            operation["requestBody"] = body
         operation["responses"] = {
             "200": self._answer(method),
             "default": {"$ref": "#/components/responses/Error"},

@@ -64,7 +64,7 @@ def test_why_a_job_is_as_it_is(cli: CommandLine, client: Client) -> None:
     assert "It does not run: no live worker serves kernel add" in said
     assert "tallymesh worker --queues nobodys" in said
     cli.output("jobs", "cancel", waiting)
-    assert "is CANCELLED" in cli.output("jobs", "why", waiting)
+    assert "ended as CANCELLED" in cli.output("jobs", "why", waiting)
 
     failing = ("simulate", "--failure-rate", "1", "--max-attempts", "1", "--chunks", "1")
     name = cli.fail(*failing, code=1).split("jobs replay ")[1].strip()

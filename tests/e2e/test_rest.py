@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from tests.harness.local_mesh import LocalMesh
@@ -82,6 +83,29 @@ def test_answers_are_as_the_document_says(rest: Rest) -> None:
     assert bodies["/v1/jobs"]
     assert not bodies["/v1/store:check"]
     assert not bodies["/v1/jobs/{job}:cancel"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/abaci/{abacus}:add",
+        "/v1/abaci/{abacus}:addMany",
+        "/v1/abaci/{abacus}:reset",
+        "/v1/deadLetters:delete",
+        "/v1/deadLetters:replay",
+        "/v1/jobs",
+        "/v1/jobs:batchCreate",
+        "/v1/jobs:compute",
+        "/v1/jobs:run",
+        "/v1/store:check",
+    ],
+)
+def test_the_documents_example_is_a_call_that_works(rest: Rest, path: str) -> None:
+    body = rest.get("/openapi.json")["paths"][path]["post"]["requestBody"]
+    example = body["content"]["application/json"]["example"]
+    path = path.format(abacus=f"example-{uuid4().hex}")
+    answer = rest.request("POST", path, json.dumps(example))
+    assert answer.status == 200, answer.body
 
 
 def test_a_job_from_its_submission_to_its_chunks(rest: Rest) -> None:

@@ -299,6 +299,8 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
 def _message(details: str) -> str:
     # gRPC tells the cause of a connection that it cannot make last, after all its own layers.
     if details.startswith(_FAILED_TO_CONNECT):
+        if "handshake failed" in details:
+            return f"{_NO_CONNECTION}no TLS handshake; does a mesh without TLS stand there?"
         return f"{_NO_CONNECTION}{details.rpartition(': ')[2].rstrip(']')}"
     return details
 

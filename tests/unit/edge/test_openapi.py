@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tallymesh_edge.config import default_page
@@ -48,3 +49,10 @@ def test_everything_says_what_it_means(document: Any) -> None:
         if not told.get("description")
     ]
     assert silent == []
+
+
+def test_every_body_has_an_example_of_its_kind(document: Any) -> None:
+    for one in operations(document):
+        for told in one.get("requestBody", {}).get("content", {}).values():
+            schema = told["schema"] | {"components": document["components"]}
+            Draft202012Validator(schema).validate(told["example"])

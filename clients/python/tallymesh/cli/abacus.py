@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
@@ -226,13 +226,29 @@ def delete(settings: Settings, name: str, request_id: str | None, expected_etag:
 def _add_stdin(target: Abacus, request_id: str | None) -> AddNumbersResponse:
     from tallymesh.many_numbers import joined
 
-    arriving = arriving_numbers(cast("BufferedReader", sys.stdin.buffer))
+    refused: click.UsageError | None = None
+
+    def arriving() -> Iterator[list[int | str]]:
+        nonlocal refused
+        try:
+            yield from arriving_numbers(cast("BufferedReader", sys.stdin.buffer))
+        except click.UsageError as error:
+            refused = error
+
+    whole: AddNumbersResponse | None = None
     if request_id:
-        return target.post_many(chain.from_iterable(arriving), stream_id=request_id)
-    whole = None
-    for numbers in arriving:
-        whole = joined(whole, target.post_many(numbers))
-    return whole or target.post_many(())
+        whole = target.post_many(chain.from_iterable(arriving()), stream_id=request_id)
+    else:
+        for numbers in arriving():
+            whole = joined(whole, target.post_many(numbers))
+    if refused is None:
+        return whole or target.post_many(())
+    if whole is None or not whole.accepted_count + whole.repeated_count:
+        raise refused
+    before = counted(whole.accepted_count + whole.repeated_count, "number")
+    raise click.ClickException(
+        f"{refused.message}; added before it: {before}, for a sum of {whole.sum.value}"
+    )
 
 
 def _sum_line(current: Sum) -> str:

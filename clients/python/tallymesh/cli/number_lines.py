@@ -22,21 +22,20 @@ def arriving_numbers(stream: BufferedReader) -> Iterator[list[int | str]]:
     Empty lines are passed over.
 
     Raises:
-        click.UsageError: A line is no number; it says which.
+        click.UsageError: A line is no number; it says which. All before it were yielded.
     """
     rest, count = b"", 0
     while chunk := stream.read1(_READ_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES:
-            raise click.UsageError(f"line {count + len(lines) + 1} of stdin is too long")
-        if numbers := _read_all(lines, count):
-            yield numbers
+        yield from _read_all(lines, count)
         count += len(lines)
-    if numbers := _read_all([rest], count):
-        yield numbers
+        if len(rest) > _MAX_LINE_BYTES:
+            raise click.UsageError(f"line {count + 1} of stdin is too long")
+    yield from _read_all([rest], count)
 
 
-def _read_all(lines: list[bytes], before: int) -> list[int | str]:
+def _read_all(lines: list[bytes], before: int) -> Iterator[list[int | str]]:
+    """Yields the numbers of some lines at once, and raises for the first line that is none."""
     numbers: list[int | str] = []
     for at, line in enumerate(lines, before + 1):
         word = line.strip()
@@ -46,5 +45,8 @@ def _read_all(lines: list[bytes], before: int) -> list[int | str]:
             try:
                 numbers.append(exact_text(word.decode(errors="replace")))
             except ValueError as error:
+                if numbers:
+                    yield numbers
                 raise click.UsageError(f"line {at} of stdin: {error}") from None
-    return numbers
+    if numbers:
+        yield numbers

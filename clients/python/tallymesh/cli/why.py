@@ -31,8 +31,12 @@ def explain(client: Client, handle: JobHandle, settings: Settings) -> Iterator[s
         settings: Tell which mesh the commands named are for.
     """
     job = handle.job
-    since = duration(text.since(job.create_time))
-    yield f"{job.name} is {state_name(job.state)}, {since} after it was accepted."
+    if job.HasField("end_time"):
+        took = duration(text.between(job.create_time, job.end_time))
+        yield f"{job.name} ended as {state_name(job.state)}, {took} after it was accepted."
+    else:
+        since = duration(text.since(job.create_time))
+        yield f"{job.name} is {state_name(job.state)}, {since} after it was accepted."
     match job.state:
         case Job.STATE_PENDING | Job.STATE_RUNNING:
             yield from _unfinished(client, handle)
@@ -56,7 +60,7 @@ def _unfinished(client: Client, handle: JobHandle) -> Iterator[str]:
         held = duration(text.since(chunk.lease_time))
         yield f"Chunk {chunk.index} is with {chunk.worker} for {held}, attempt {chunk.attempt}."
     for chunk in [one for one in looked_at if one.state == Chunk.STATE_RETRYING][:_EXAMPLES]:
-        yield f"Chunk {chunk.index} waits to be tried again: {failure_text(chunk.error)}."
+        yield f"Chunk {chunk.index} has failed and waits to be tried again."
     yield from _able(client, job)
 
 
@@ -72,9 +76,10 @@ def _able(client: Client, job: Job) -> Iterator[str]:
     ]
     if not able:
         alive = counted(len(workers), "worker")
+        own = " --kernels MODULE" if job.work.HasField("custom") else ""
         yield (
             f"Of {alive} alive, none takes {job.kernel} in queue {job.queue}; start one that does:"
-            f" tallymesh worker --queues {job.queue}"
+            f" tallymesh worker --queues {job.queue}{own}"
         )
         return
     slots = sum(one.worker.slots for one in able)
