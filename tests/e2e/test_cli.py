@@ -76,6 +76,14 @@ def test_why_a_job_is_as_it_is(cli: CommandLine, client: Client) -> None:
     cli.output("dlq", "delete", "--job", name)
 
 
+def test_why_a_chunk_is_tried_again(cli: CommandLine, client: Client) -> None:
+    failing = ("simulate", "--failure-rate", "1", "--max-attempts", "20", "--chunks", "1")
+    name = cli.output(*failing, "--detach").strip()
+    why = "Chunk 0 waits to be tried again: failed: simulated failure of chunk 0 in attempt"
+    eventually_sync(lambda: why in cli.output("jobs", "why", name), timeout=20)
+    client.job(name).cancel()
+
+
 def test_the_doctor_finds_nothing(cli: CommandLine) -> None:
     findings = json.loads(cli.output("doctor", "-o", "json"))["findings"]
     status = {one["check"]: one["status"] for one in findings}

@@ -326,7 +326,10 @@ class Computer:
             self._report_log(serial)
             self._report(Report.DROPPED, serial)
             return
-        if not isinstance(error, _TOLD):
+        if isinstance(error, _TOLD):
+            # While the chunk waits for another attempt, its log alone tells of this one.
+            self._log.add(f"failed: {_sentence(error)}")
+        else:
             self._log.add_traceback(error)
         self._report_log(serial, failed=True)
         self._report(Report.FAILED, serial, isinstance(error, Invalid | _Refused), _sentence(error))

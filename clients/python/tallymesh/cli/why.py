@@ -60,7 +60,9 @@ def _unfinished(client: Client, handle: JobHandle) -> Iterator[str]:
         held = duration(text.since(chunk.lease_time))
         yield f"Chunk {chunk.index} is with {chunk.worker} for {held}, attempt {chunk.attempt}."
     for chunk in [one for one in looked_at if one.state == Chunk.STATE_RETRYING][:_EXAMPLES]:
-        yield f"Chunk {chunk.index} has failed and waits to be tried again."
+        said = [line for log in handle.logs(chunk=chunk.index) for line in log.text.splitlines()]
+        cause = f": {text.shortened(said[-1], 120)}" if said else ""
+        yield f"Chunk {chunk.index} waits to be tried again{cause}."
     yield from _able(client, job)
 
 
