@@ -98,9 +98,9 @@ def test_who_waits_as_the_client_is_closed_is_told_so() -> None:
         eventually_sync(lambda: mesh.asked("WatchJob"))
         client.close()
         waiting.join(10)
-        with pytest.raises(ClientClosed):
+        with pytest.raises(ClientClosed, match="the client is closed"):
             client.whoami()
-    assert [type(one) for one in told] == [ClientClosed]
+    assert [(type(one), str(one)) for one in told] == [(ClientClosed, "the client is closed")]
 
 
 async def test_what_waits_as_the_client_is_closed_is_told_so() -> None:
@@ -110,7 +110,7 @@ async def test_what_waits_as_the_client_is_closed_is_told_so() -> None:
         await eventually(lambda: mesh.asked("WatchJob"))
         await client.close()
         for late in (waiting, client.whoami()):
-            with pytest.raises(ClientClosed):
+            with pytest.raises(ClientClosed, match="the client is closed"):
                 await asyncio.wait_for(late, 10)
 
 
