@@ -1,6 +1,8 @@
 """One server of the store, and how it is spoken to."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -11,8 +13,14 @@ from redis.backoff import NoBackoff
 
 from tallymesh_core.config.store_address import Login, Place, StoreAddress
 from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.store.command_connection import (
+    Arguments,
+    CommandConnection,
+    Run,
+    ScriptConnection,
+    Settled,
+)
 from tallymesh_core.store.failures import translated
-from tallymesh_core.store.script_connection import Arguments, Run, ScriptConnection
 from tallymesh_core.store.scripts import Script
 
 # Scripts need one connection and each followed shard one; other reads come and go.
@@ -47,14 +55,13 @@ class Server:
         """
         # Any: redis-py's types allow for every way of decoding; here answers are always bytes.
         self.client: Any = _client(address, place, _TIMEOUT_SECONDS)
-        #: For blocking reads: without a socket timeout, which would cut them.
-        self.reader: Any = _client(address, place, None)
         self._new_connection = partial(_connection, address, place)
         # One connection: the server runs one script at a time anyway.
         self._scripts: ScriptConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         #: Runs that wait for the connection.
         self._due: list[Run] = []
+        self._followed: set[CommandConnection] = set()
 
     def run(self, script: Script, arguments: Arguments) -> asyncio.Future[Any]:
         """Has a script run; those asked for in one round of the event loop run in that order.
@@ -67,21 +74,40 @@ class Server:
             Its answer; StoreUnavailable in its place if it may or may not have run, the driver's
             MovedError if it has not, as another server serves the key.
         """
-        run = Run(script, arguments, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        run = Run(script, arguments, Settled(answer))
         if self._scripts and self._scripts.is_open:
-            self._scripts.send(run)
+            self._scripts.run(run)
         else:
             self._due.append(run)
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
-        return run.answer
+        return answer
+
+    @asynccontextmanager
+    async def following(self, patience: float) -> AsyncIterator[CommandConnection]:
+        """Gives a connection of its own, for commands that wait at the server.
+
+        Args:
+            patience: Seconds after which a command without an answer is given up.
+
+        Raises:
+            redis.RedisError, OSError: As the driver does.
+        """
+        connection = await CommandConnection.open(self._new_connection(), patience)
+        self._followed.add(connection)
+        try:
+            yield connection
+        finally:
+            self._followed.discard(connection)
+            await connection.close()
 
     async def disconnect(self) -> None:
         """Cuts all connections; whoever waits on one for an answer gets StoreUnavailable."""
-        if self._scripts:
-            self._scripts.abort()
-        for client in (self.client, self.reader):
-            await client.connection_pool.disconnect()
+        for connection in (self._scripts, *self._followed):
+            if connection:
+                connection.abort()
+        await self.client.connection_pool.disconnect()
 
     async def close(self) -> None:
         """Closes all clients."""
@@ -90,8 +116,7 @@ class Server:
             await asyncio.wait([self._connecting])
         if self._scripts:
             await self._scripts.close()
-        for client in (self.client, self.reader):
-            await client.aclose()
+        await self.client.aclose()
 
     async def _connect(self) -> None:
         error: Exception = StoreUnavailable()
@@ -109,7 +134,7 @@ class Server:
             due, self._due = self._due, []
             for run in due:
                 if self._scripts and self._scripts.is_open:
-                    self._scripts.send(run)
+                    self._scripts.run(run)
                 else:
                     run.settle(error)
 
