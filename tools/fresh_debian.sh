@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 
 release=$1
 system=$(mktemp -d)
+chmod 755 "$system"
 mounted=()
 
 # shellcheck disable=SC2317 # reached through the trap
