@@ -23,7 +23,7 @@ trap clean_up EXIT
 
 # inside USER SCRIPT: runs a script in the fresh system.
 inside() {
-    chroot "$system" /usr/bin/env -i HOME="$([[ $1 == root ]] && echo /root || echo "/home/$1")" \
+    chroot "$system" /usr/bin/env -i HOME=/srv/newcomer \
         PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 USER="$1" \
         "${network[@]}" setpriv --reuid="$1" --regid="$1" --init-groups bash -euo pipefail -c "$2"
 }
@@ -51,9 +51,9 @@ for folder in proc dev; do
     mounted=("$system/$folder" "${mounted[@]}")
 done
 
-inside root "useradd --create-home --shell /bin/bash newcomer"
-git clone -q --no-hardlinks . "$system/home/newcomer/tallymesh"
-chroot "$system" chown -R newcomer:newcomer /home/newcomer/tallymesh
+inside root "useradd --create-home --home-dir /srv/newcomer newcomer"
+git clone -q --no-hardlinks . "$system/srv/newcomer/tallymesh"
+inside root "chown -R newcomer: /srv/newcomer"
 
 inside newcomer '
     python3 --version
