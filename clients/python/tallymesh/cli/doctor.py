@@ -16,6 +16,7 @@ import click
 
 from tallymesh.address import choose_address, parse_address
 from tallymesh.cli.exits import Exit
+from tallymesh.cli.libraries import libraries
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write_data
 from tallymesh.errors import InvalidField, TallymeshError
@@ -217,7 +218,9 @@ def _mesh(client: Client) -> Iterator[Finding]:
     yield _clock(skew, (ended - began) / 2)
     for look in (_store, _abacus):
         yield _attempt(look, client)
-    yield from _fleet(client.health())
+    health = client.health()
+    yield from _fleet(health)
+    yield from (Finding("library", "ok", line) for line in libraries(health.workers))
     yield _attempt(_dead_letters, client)
 
 
