@@ -229,11 +229,12 @@ def kernel(
     check_name(name)
     if finish and not merge:
         raise ValueError(f"kernel {name} has a finish, which needs a merge")
-    for role, function in (("plan", plan), ("validate", validate), ("merge", merge)):
-        if callable(function):
+    given: dict[str, object] = {"validate": validate, "merge": merge, "finish": finish}
+    if not isinstance(plan, int):
+        given["plan"] = plan
+    for role, function in given.items():
+        if function is not None:
             _check_callable(f"the {role} of kernel {name}", function)
-    if finish:
-        _check_callable(f"the finish of kernel {name}", finish)
 
     def make(compute: Compute) -> Function:
         _check_callable(f"kernel {name}", compute)
