@@ -87,7 +87,16 @@ async def test_cancel_tells_the_owner_through_its_waiting_call(
 ) -> None:
     job = await create(gateway, simulate(4))
     await worker.call(capacity=2)
-    waiting = asyncio.create_task(worker.call(capacity=0, wait=30))
+    (held,) = worker.held
+    one = dispatch.ChunkRange(job=held.job, epoch=held.epoch, count=1, attempt=held.attempt)
+    progress = [dispatch.ChunkProgress(chunk=one, fraction=0.5)]
+    waiting = asyncio.create_task(worker.call(capacity=0, wait=30, progress=progress))
+
+    async def waits() -> bool:
+        told = await gateway.jobs.GetJob(pb.GetJobRequest(name=job.name))
+        return told.progress.fraction > 0
+
+    await eventually(waits)
     cancelled = await gateway.jobs.CancelJob(pb.CancelJobRequest(name=job.name))
     assert cancelled.state == Job.STATE_CANCELLED
     answer = await asyncio.wait_for(waiting, 20)
