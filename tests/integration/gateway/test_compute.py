@@ -133,7 +133,7 @@ async def test_who_does_not_wait_any_more_stops_the_computation(
             async for _ in call:
                 pass
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: not computing.is_running(), timeout=2)
+    await eventually(lambda: not computing.is_running())
 
 
 async def test_a_deadline_holds_for_all_workers_together(
@@ -232,7 +232,7 @@ async def test_a_gateway_that_stops_ends_computations(
     gateway.stop.set()
     code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-    await eventually(lambda: not computing.is_running(), timeout=2)
+    await eventually(lambda: not computing.is_running())
 
 
 async def test_what_goes_wrong_is_told_by_name(gateway: Gateway, start_worker: StartWorker) -> None:
