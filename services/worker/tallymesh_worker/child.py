@@ -27,9 +27,8 @@ from tallymesh_kernels import (
     Function,
     Invalid,
     Registry,
-    SieveUnavailable,
     UnknownKernel,
-    describe_sieve,
+    describe_libraries,
     usable,
 )
 from tallymesh_kernels.loading import CannotLoad, load
@@ -200,7 +199,7 @@ class Computer:
     def serve(self) -> None:
         """Computes until the worker closes the socket."""
         frames = unpacker()
-        self._report(Report.READY, _sieve(), self._registry.names())
+        self._report(Report.READY, describe_libraries(), self._registry.names())
         while data := self._socket.recv(RECEIVE_BYTES):
             frames.feed(data)
             for frame in frames:
@@ -382,14 +381,6 @@ def _sentence(error: BaseException) -> str:
     elif not isinstance(error, _TOLD):
         told = f"{type(error).__name__}: {told}" if told else type(error).__name__
     return told if len(told) <= MAX_MESSAGE_CHARS else f"{told[: MAX_MESSAGE_CHARS - 1]}…"
-
-
-def _sieve() -> str:
-    """Loads the sieve, so that the first chunk need not, and returns its name."""
-    try:
-        return describe_sieve()
-    except SieveUnavailable as error:
-        return str(error)
 
 
 def _resident_bytes() -> int:

@@ -20,7 +20,7 @@ from tallymesh.v1.worker_service_pb2 import (
     WorkerServiceComputeRequest,
     WorkerServiceComputeResponse,
 )
-from tallymesh_kernels import builtin, usable
+from tallymesh_kernels import builtin, describe_libraries, usable
 from tests.harness.polling import eventually
 from tests.harness.tools import missing
 from tests.integration.worker.conftest import (
@@ -191,7 +191,7 @@ async def test_a_worker_describes_itself(gateway: FakeGateway, start_worker: Sta
         ("job", 1, 1),
     ]
     assert (told.waiting, told.chunks_done, told.chunks_failed) == (0, 5, 0)
-    assert told.sieve
+    assert tuple(told.worker.libraries) == describe_libraries()
     assert not told.draining
 
 
