@@ -16,6 +16,7 @@ from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh_core.rpc.paging import page_token
 from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway import dispatch
@@ -190,14 +191,14 @@ async def test_watch_of_a_replayed_job_knows_nothing_of_its_former_end(store_url
     slow = watches.watch("default", job.id)
     await anext(slow)
     await eventually(lambda: ended(jobs, job.id))
-    watches.touch(f"default/{job.id}", ended=True)
+    watches.notice([JobChanged(f"default/{job.id}", 2, "ended", "1 0")])
     while not (await anext(slow)).HasField("ended"):
         pass
     await jobs.replay("default", job.id)
     watch = watches.watch("default", job.id)
     assert (await anext(watch)).snapshot.state == Job.STATE_PENDING
     await jobs.cancel("default", job.id)
-    watches.touch(f"default/{job.id}", ended=True)
+    watches.notice([JobChanged(f"default/{job.id}", 9, "ended", "1 0")])
     assert [event async for event in watch][-1].ended.state == Job.STATE_CANCELLED
     assert [event async for event in slow] == []
     await store.close()

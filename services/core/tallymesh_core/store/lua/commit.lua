@@ -7,15 +7,15 @@
 --          micros, age, elapsed}, …}; sums are numbers, or strings where a double would not hold them;
 --          what does not apply is false; micros is the processor time of each, age how long ago the
 --          first was begun, elapsed how long all took together, all in microseconds
--- RETURNS  {accepted, refused, {{ref, 1 if it has ended, else 0}, …} of jobs that changed}; a repeat
---          of a result that counted is accepted and counts nothing
+-- RETURNS  {accepted, refused, {line of an event, …}}: what it tells to everyone as well; a repeat of
+--          a result that counted is accepted and counts nothing
 local P = KEYS[1]
 --!include clock
 --!include job
 --!include letter
 local uid, worker, most_kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local ms = now()
-local accepted, refused, changed = 0, 0, {}
+local accepted, refused = 0, 0
 -- Bytes of a chunk's record: worker's index, attempt, refused results, and when leased, started and
 -- committed, in milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
@@ -113,7 +113,6 @@ local function end_single(ref, job, leased, attempt, sum, result, used, age)
   over_expiry[#over_expiry + 1] = expires
   over_expiry[#over_expiry + 1] = ref
   news[#news + 1] = ref .. ' ' .. version .. ' ended ' .. job[2] .. ' ' .. (posts and '1' or '0')
-  changed[#changed + 1] = {ref, 1}
 end
 
 for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
@@ -163,7 +162,6 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   elseif merged then
     accepted = accepted + 1
     finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'last_step', worker .. ' ' .. attempt)
-    changed[#changed + 1] = {ref, 1}
   else
     local at = worker_index(ref)
     local created = tonumber(job[5])
@@ -244,7 +242,6 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         call_many('HSET', P .. 'parts:' .. ref, kept)
         all_kept = redis.call('HINCRBY', key, 'kept', kept_bytes)
       end
-      local has_ended = true
       if not is_exact then
         redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
@@ -254,13 +251,12 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           string.format('the partial results take more than %d bytes', most_kept))
       elseif not is_over then
         emit(ref, 'committed')
-        has_ended = false
       elseif result then
         finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'counted', string.format('%d', ms))
       else
-        has_ended = conclude(ref, job[1], ms, is_additive)
+        if not is_additive then emit(ref, 'committed') end
+        conclude(ref, job[1], ms, is_additive)
       end
-      changed[#changed + 1] = {ref, has_ended and 1 or 0}
     end
   end
 end
@@ -274,4 +270,4 @@ if over_held[1] then
     call_many('ZADD', P .. 'state:' .. tenant .. ':SUCCEEDED', scored)
   end
 end
-return tell({accepted, refused, changed})
+return tell({accepted, refused, news})

@@ -136,8 +136,7 @@ local function set_tries(ref, index, failed, lost, before)
   redis.call('HSET', P .. 'tries:' .. ref, index, pack_tries(failed, lost, before))
 end
 
--- Every chunk is counted or given up: ends the job, or lets its last step be leased. Answers whether
--- it has ended.
+-- Every chunk is counted or given up: ends the job, or lets its last step be leased.
 local function conclude(ref, state, ms, is_additive)
   local counted = string.format('%d', ms)
   if is_additive then
@@ -146,5 +145,4 @@ local function conclude(ref, state, ms, is_additive)
     redis.call('HSET', P .. 'job:' .. ref, 'counted', counted)
     make_ready(ref)
   end
-  return is_additive
 end
