@@ -122,7 +122,7 @@ class Watches:
             record = known or await self._jobs.get(tenant, job_id)
             yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
             version = record.version
-            watch.is_small = record.chunk_count <= _SMALL_JOB
+            watch.is_small = record.spec.chunk_count <= _SMALL_JOB
             while not record.state.is_final:
                 if watch.task is None:
                     watch.task = asyncio.create_task(self._follow(watch))
