@@ -272,9 +272,11 @@ def _error(failure: JobFailure) -> job_pb2.Job.Error:
 
 def _stages(record: JobRecord) -> job_pb2.Job.Stages:
     posted_ms = record.posting.posted_ms if record.posting else 0
+    # A job that ended without having started waits anew from its replay on.
+    replays = [one.replayed_ms for one in record.replays if one.replayed_ms <= record.started_ms]
     return job_pb2.Job.Stages(
-        waiting=_between(record.created_ms, record.started_ms),
-        computing=_between(record.started_ms, record.counted_ms),
+        waiting=_between(max([record.created_ms, *replays]), record.started_ms),
+        computing=_between(record.started_ms + record.lay_ms, record.counted_ms),
         merging=_between(record.counted_ms, record.ended_ms),
         posting=_between(record.ended_ms, posted_ms),
     )
@@ -287,14 +289,15 @@ def _between(from_ms: int, until_ms: int) -> Duration | None:
 def _progress(record: JobRecord) -> job_pb2.Progress:
     done, total = record.done, record.spec.chunk_count
     until = record.ended_ms or record.now_ms
-    seconds = (until - record.started_ms) / 1000 if record.started_ms else 0.0
+    busy_ms = until - record.started_ms - record.lay_ms if record.started_ms else 0
+    seconds = max(0, busy_ms) / 1000
     rate = done / seconds if seconds > 0 else 0.0
-    worked = min(done + record.dead + record.shares, total)
+    worked = min(done + record.shares, total - record.dead)
     eta = None
     if record.state is JobState.RUNNING and worked > 0 and seconds > 0:
-        eta = _span((total - worked) * seconds / worked)
-    # Until the last chunk is counted or given up a bar must not look full.
-    fraction = 1.0 if done + record.dead == total else min(worked / total, 0.9999)
+        eta = _span((total - record.dead - worked) * seconds / worked)
+    # Until the last chunk is counted a bar must not look full.
+    fraction = 1.0 if done == total else min(worked / total, 0.9999)
     return job_pb2.Progress(
         chunks_total=total,
         chunks_done=done,

@@ -115,7 +115,7 @@ class JobRecord:
         started_ms: When its first chunk was leased, or 0.
         counted_ms: When its last chunk was counted or given up, or 0.
         ended_ms: When it came to its final state, or 0.
-        lay_ms: For how long it lay failed until its replays.
+        lay_ms: For how long, since it started, it lay failed until it was replayed.
         acknowledged_ms: When the workers of a cancelled job had heard of it, or 0.
         stopped_ms: When they had stopped, or 0.
         expires_ms: When it will be gone, or 0.
