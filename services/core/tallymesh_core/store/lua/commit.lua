@@ -154,7 +154,7 @@ local function end_single(job, attempt, sum, result, micros, age)
 end
 
 local FIELDS = {'state', 'epoch', 'n', 'done', 'created', 'additive', 'next', 'abacus', 'ttl', 'timeout',
-  'version', 'last_step', 'started', 'end', 'worker', 'labelled'}
+  'version', 'last_step', 'started', 'end', 'worker', 'labelled', 'pass', 'priority', 'queue', 'kernel'}
 
 local function read_job(ref)
   local job = {ref = ref, key = P .. 'job:' .. ref}
@@ -212,7 +212,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     for i = 1, count do indices[i] = string.format('%d', first + i - 1) end
     local leases = get_many(P .. 'leases:' .. ref, indices)
     local has_tries = redis.call('EXISTS', P .. 'tries:' .. ref) == 1
-    local counted, own, members, kept, records, spent = {}, {}, {}, {}, {}, 0
+    local counted, own, members, kept, records, spent, held = {}, {}, {}, {}, {}, 0, 0
     local kept_bytes, revived = 0, 0
     for i = 1, count do
       local index = indices[i]
@@ -249,6 +249,9 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           age > 0 and math.max(age - (i - 1) * each, 0.001) or 0)
         records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0, leased_at, began, committed)
         spent = spent + used
+        -- A worker that tells no times is taken to have held the slot since the lease.
+        local untold = used == 0 and each == 0 and leased and (ms - leased) * 1000 / count
+        held = held + math.min(math.max(used, untold or each * 1000), LONGEST)
       else
         if is_repeat(job, index, attempt) then
           accepted = accepted + 1
@@ -279,6 +282,12 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       call_many('SREM', P .. 'held:' .. uid, members)
       redis.call('HSET', key, 'done', string.format('%d', done))
       redis.call('HINCRBY', key, 'cpu', string.format('%.0f', spent))
+      held = redis.call('HINCRBY', key, 'held', string.format('%.0f', held))
+      if not is_over then
+        local pass = pass_of(tonumber(job.pass), held, done, redis.call('HLEN', P .. 'leases:' .. ref),
+          tonumber(job.priority))
+        redis.call('ZADD', lane_of(job.queue, job.kernel), 'XX', string.format('%.3f', pass), ref)
+      end
       redis.call('HINCRBY', P .. 'by:' .. ref, worker, #own)
       local all_kept = 0
       if kept[1] then

@@ -46,13 +46,34 @@ local function lane_of(queue, kernel)
   return P .. 'lane:' .. queue .. '/' .. kernel
 end
 
+-- Microseconds that a leased chunk is expected to take at least, while no chunk of its job has been counted.
+local TRIAL = 10000
+-- Milliseconds that chunks may wait in their workers' lines: only after these are they taken to run.
+local IN_LINE = 250
+
+-- A job's pass, by which the jobs of a queue take turns: where it began, and by its weight the slot time that its
+-- counted chunks have taken (`held`, in microseconds) and that the leased ones are expected to take: the mean of
+-- the counted ones, or as long as they have run already (`age`: milliseconds since the first was leased) where
+-- none is counted.
+local function pass_of(began, held, done, leased, priority, age)
+  local each = done > 0 and held / done or math.max(TRIAL, ((age or 0) - IN_LINE) * 1000)
+  return began + (held + leased * each) / 2 ^ priority
+end
+
 -- Puts a job among those that have chunks to lease, and tells who waits for such. A woken job starts
 -- at its queue's virtual time, so that it neither catches up on what it slept through nor waits.
 local function make_ready(ref)
-  local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass', 'n', 'next', 'done')
-  local over = tonumber(job[6]) + redis.call('HLEN', P .. 'dead:' .. ref)
+  local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass', 'n', 'next', 'done', 'held',
+    'priority')
+  local done = tonumber(job[6])
+  local over = done + redis.call('HLEN', P .. 'dead:' .. ref)
   local virtual = tonumber(redis.call('HGET', P .. 'vtime', job[1]) or 0)
-  local pass = math.max(tonumber(job[3] or 0), virtual)
+  local began, leased = tonumber(job[3]), redis.call('HLEN', P .. 'leases:' .. ref)
+  local pass = pass_of(began, tonumber(job[7] or 0), done, leased, tonumber(job[8]))
+  if pass < virtual then
+    redis.call('HSET', P .. 'job:' .. ref, 'pass', string.format('%.3f', began + virtual - pass))
+    pass = virtual
+  end
   redis.call('ZADD', lane_of(job[1], job[2]), string.format('%.3f', pass), ref)
   local n = tonumber(job[4])
   local leasable = redis.call('ZCARD', P .. 'again:' .. ref)
@@ -121,7 +142,7 @@ end
 
 -- Lets go what only the scheduling of a job needs that is over for good: such of one chunk are many.
 local function forget_plan(ref, ...)
-  redis.call('HDEL', P .. 'job:' .. ref, 'next', 'done', 'pass', 'queue', 'kernel', 'additive', 'priority',
+  redis.call('HDEL', P .. 'job:' .. ref, 'next', 'done', 'pass', 'held', 'queue', 'kernel', 'additive', 'priority',
     'max_attempts', 'tolerate', 'abacus', 'ttl', 'timeout', ...)
 end
 

@@ -1,5 +1,5 @@
--- Gives a worker chunks: of the job with the least pass first, where a job's pass grows by the compute
--- time leased, divided by its weight (stride scheduling).
+-- Gives a worker chunks: of the job with the least pass first, where a job's pass grows by the slot
+-- time that its chunks take, divided by its weight (stride scheduling).
 --
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 worker uid, 2 call id, 3 how many chunks it can take, 4 microseconds of work that a job is
@@ -24,10 +24,10 @@ local function give(ref, epoch, index, attempt)
 end
 
 if not redis.call('ZSCORE', P .. 'owners', uid) then return given end
-local calls, held = P .. 'calls:' .. uid, P .. 'held:' .. uid
+local calls, holds = P .. 'calls:' .. uid, P .. 'held:' .. uid
 if redis.call('HEXISTS', calls, call) == 1 then
   local found = {}
-  for _, member in ipairs(redis.call('SMEMBERS', held)) do
+  for _, member in ipairs(redis.call('SMEMBERS', holds)) do
     local ref, index = string.match(member, '^(%S+) (%d+)$')
     local lease = redis.call('HGET', P .. 'leases:' .. ref, index)
     local id, attempt = string.match(lease or '', '^%S+ (%S+) (%d+)')
@@ -74,8 +74,8 @@ local function take_from(ref, pass, lane)
   ms = ms or now()
   heads[lane] = nil
   local key = P .. 'job:' .. ref
-  local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority',
-    'queue', 'version', 'started', 'labelled')
+  local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'held', 'priority',
+    'queue', 'version', 'started', 'labelled', 'pass')
   local n, next_, epoch, done = tonumber(job[2]), tonumber(job[3]), tonumber(job[4]), tonumber(job[5])
   -- Chunk n merges the others, so it can be leased once all of them are done or given up.
   local dead = next_ > 0 and redis.call('HLEN', P .. 'dead:' .. ref) or 0
@@ -88,10 +88,20 @@ local function take_from(ref, pass, lane)
     return
   end
 
-  local cost, take = 10000, nil
+  local held, take = tonumber(job[6] or 0), nil
+  local began, priority, queue = tonumber(job[12]), tonumber(job[7]), job[8]
+  if done == 0 and job[10] then
+    -- Its first chunks still run: for so long that others may come first by now.
+    local running = redis.call('HLEN', P .. 'leases:' .. ref)
+    local aged = pass_of(began, held, done, running, priority, ms - job[10])
+    if aged > pass + 1 then
+      redis.call('ZADD', P .. 'lane:' .. lane, string.format('%.3f', aged), ref)
+      if first_of(queue) ~= ref then return end
+      heads[lane] = nil
+    end
+  end
   if done > 0 then
-    cost = math.max(1, tonumber(job[6] or 0) / done)
-    take = math.max(1, math.floor(quantum / cost))
+    take = math.max(1, math.floor(quantum / math.max(1, held / done)))
   else
     -- Nothing is known of the job yet: everyone alive gets an equal part, and this call no second one.
     alive = alive or math.max(1, redis.call('ZCARD', P .. 'owners'))
@@ -126,12 +136,14 @@ local function take_from(ref, pass, lane)
   call_many('HSET', P .. 'leases:' .. ref, leases)
   next_ = next_ + take - from_returned
 
-  local queue = job[8]
-  virtual[queue] = math.max(pass, virtual[queue] or tonumber(redis.call('HGET', P .. 'vtime', queue) or 0))
-  pass = pass + take * cost / 2 ^ tonumber(job[7] or 0)
+  -- What is merely expected does not move the queue on, as it may come to less.
+  virtual[queue] = math.max(pass_of(began, held, done, 0, priority),
+    virtual[queue] or tonumber(redis.call('HGET', P .. 'vtime', queue) or 0))
+  local leased = n == 1 and take or redis.call('HLEN', P .. 'leases:' .. ref)
+  pass = pass_of(began, held, done, leased, priority)
   local version = string.format('%d', job[9] + 1)
-  redis.call('HSET', key, 'next', string.format('%d', next_), 'pass', string.format('%.3f', pass),
-    'version', version, 'state', 'RUNNING', 'started', job[10] or stamp)
+  redis.call('HSET', key, 'next', string.format('%d', next_), 'version', version,
+    'state', 'RUNNING', 'started', job[10] or stamp)
   if take == leasable then
     redis.call('ZREM', P .. 'lane:' .. lane, ref)
   elseif done > 0 then
@@ -163,7 +175,7 @@ for _, job in ipairs(aside) do
   redis.call('ZADD', P .. 'lane:' .. job[1], string.format('%.3f', job[2]), job[3])
 end
 if members[1] then
-  call_many('SADD', held, members)
+  call_many('SADD', holds, members)
   redis.call('HSET', calls, call, string.format('%d', ms))
   for queue, pass in pairs(virtual) do
     redis.call('HSET', P .. 'vtime', queue, string.format('%.3f', pass))
