@@ -12,7 +12,9 @@ COPY clients/web/dist clients/web/dist
 COPY services services
 RUN python -m pip wheel -q --no-index --find-links /wheels --no-deps -w /wheels ./clients/python . \
  && python -m venv /opt/tallymesh \
- && /opt/tallymesh/bin/pip install -q --no-index --find-links /wheels 'tallymesh[primes]'
+ && /opt/tallymesh/bin/pip install -q --no-index --find-links /wheels tallymesh \
+ && /opt/tallymesh/bin/pip install -q --no-index --find-links /wheels --no-deps \
+    passagemath-primesieve-primecount
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/tallymesh /opt/tallymesh

@@ -61,7 +61,7 @@ format: setup ## Format Python and protos
 
 lock: setup ## Resolve requirements.lock afresh (UPGRADE=1 takes the newest versions)
 	$(BIN)/uv pip compile -q pyproject.toml --group dev --group bench --extra embedded --extra primes \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  --no-annotate --no-emit-package tallymesh-client $(if $(UPGRADE),--upgrade) \
 	  -o requirements.lock
 
@@ -77,7 +77,7 @@ clean: ## Remove what can be made again (not .venv)
 # repeated only then, and the second one needs no network.
 $(VENV)/.locked: requirements.lock
 	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml clients/python/pyproject.toml

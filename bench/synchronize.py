@@ -16,6 +16,7 @@ from tallymesh.v1.dispatch_service_pb2 import SynchronizeRequest, Worker
 from tallymesh.v1.dispatch_service_pb2_grpc import DispatchServiceStub
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_core.store.scripts import Script
 
 if TYPE_CHECKING:
     from tallymesh.v1.dispatch_service_pb2_grpc import DispatchServiceAsyncStub
@@ -38,6 +39,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
         stack.callback(lambda: runner.run(store.close()))
         leases = LeaseStore(store)
         script = client.register_script(_SCRIPT)
+        same = Script("empty", _SCRIPT, script.sha)
         ids = itertools.count()
 
         async def synchronize() -> None:
@@ -62,6 +64,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
                 "hop": hop,
                 "beat": of_awaits(runner, beat),
                 "script": of_awaits(runner, script),
+                "own": of_awaits(runner, lambda: store.run(same, 0)),
             },
             rounds=5 if quick else 25,
             batch=40,
@@ -74,6 +77,7 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     return [
         ratio("Synchronize / EVALSHA", taken["hop"], taken["script"]),
         ratio("Synchronize / the same heartbeat by EVALSHA", taken["hop"], taken["beat"]),
+        ratio("EVALSHA by the services' connection / by redis-py", taken["own"], taken["script"]),
         of_seconds("Synchronize with nothing to say, direct", taken["hop"]),
         of_seconds("heartbeat script by EVALSHA", taken["beat"]),
         of_seconds("empty script by EVALSHA (redis-py)", taken["script"]),

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment named by $1 with $PYTHON, else with the first Python that will do
-# among those on PATH. The lock is resolved for 3.11, so that one is taken where it is.
+# among those on PATH. The lock holds for 3.11 and newer; the oldest is taken where it is, as it is tested most.
 set -eu
 
 venv=$1
@@ -20,7 +20,7 @@ if [ -n "${PYTHON:-}" ]; then
         exit 2
     fi
 else
-    for candidate in python3.11 python3.12 python3.13 python3 python3.14; do
+    for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
         if recent "$candidate"; then
             PYTHON=$candidate
             break

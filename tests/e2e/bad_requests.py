@@ -481,6 +481,21 @@ def _of_workers() -> Iterator[Bad]:
         ("no kernels", {"worker": worker | {"kernels": []}}, "worker.kernels", "0", "256"),
         ("a bad queue", {"worker": worker | {"queues": ["A"]}}, "worker.queues[0]", "A", "63"),
         ("no address", {"worker": worker | {"address": "x"}}, "worker.address", "x", "host:port"),
+        (
+            "too many libraries",
+            {"worker": worker | {"libraries": ["x"] * 17}},
+            "worker.libraries", "17", "16 lines",
+        ),
+        (
+            "a library of two lines",
+            {"worker": worker | {"libraries": ["x", "a\nb"]}},
+            "worker.libraries[1]", "a\nb", "1 to 255 printable",
+        ),
+        (
+            "a long library",
+            {"worker": worker | {"libraries": ["x" * 256]}},
+            "worker.libraries[0]", "xxx", "1 to 255 printable",
+        ),
         ("too much capacity", {"capacity": 65_537}, "capacity", "65537", "65536"),
         ("too long a wait", {"wait": "31s"}, "wait", "31000", "30000"),
         ("a bad job", {"held": [chunk | {"job": "x"}]}, "held[0].job", "x", "a job as"),

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tallymesh import Client, Job, JobFailed, NotFound, Simulate
+from tallymesh_kernels import describe_libraries
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import run, running
 from tests.harness.polling import eventually_sync
@@ -21,6 +22,8 @@ def test_the_mesh_tells_of_itself(cli: CommandLine) -> None:
     assert "HEALTHY" in status
     assert "worker-1" in status
     assert "worker-2" in status
+    for line in describe_libraries():
+        assert line in status
     assert "gateway-1" in cli.output("whoami")
     assert "round trip" in cli.output("check-store")
 
@@ -88,7 +91,7 @@ def test_the_doctor_finds_nothing(cli: CommandLine) -> None:
     findings = json.loads(cli.output("doctor", "-o", "json"))["findings"]
     status = {one["check"]: one["status"] for one in findings}
     assert status.pop("dead letters") in ("ok", "warn")
-    expected = "profile address edge TLS gateway versions clock store abacus workers"
+    expected = "profile address edge TLS gateway versions clock store abacus workers library"
     assert status == dict.fromkeys(expected.split(), "ok"), findings
 
 

@@ -203,15 +203,14 @@ class Abacus:
 
         seen: int | None = None
         sums = read_on(
+            self._caller,
             open_stream,
             lambda _: False,
             timeout=timeout,
             limits=self._limits,
             on_cut=on_cut,
-            reached=self._caller.reached,
         )
         for current in sums:
-            self._caller.reached = True
             if current.version != seen:
                 seen = current.version
                 yield current

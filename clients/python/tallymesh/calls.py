@@ -52,7 +52,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[errors.TallymeshError]] = {
 
 # Codes by which a proxy, or gRPC itself, tells that a connection broke.
 _BROKEN = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
-_NO_CONNECTION = "cannot connect: "
+_NO_CONNECTION = "cannot connect to "
 # How gRPC begins to tell that it has no connection, and where it ends a call with its channel.
 _FAILED_TO_CONNECT = (
     "failed to connect",
@@ -61,8 +61,13 @@ _FAILED_TO_CONNECT = (
     "connections to all backends failing",
 )
 _CHANNEL_CLOSED = "Channel closed!"
-# Seconds before a stream that broke is sent again; each further time waits twice as long.
+# Seconds before a call that failed is made again; each further time waits twice as long.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+#: Seconds to go on trying where nothing has ever answered: long enough for an edge that is being
+#: restarted, short enough for a person who has started none.
+ABSENCE_SECONDS = 2.0
+#: Seconds past its deadline after which a call is left, should gRPC itself not end it.
+OVERTIME_SECONDS = 0.25
 # gRPC takes no more: ten years stand for all that is longer.
 _MAX_TIMEOUT = 10 * 365 * 86_400.0
 
@@ -81,16 +86,18 @@ class Attempts:
     """Decides whether, and when, a call that failed is made again: until its time is over.
 
     It is where the mesh itself says when, as while its store is away, and where the mesh is there
-    but a part of it is not, as while a gateway is restarted.
+    but a part of it is not, as while a gateway is restarted. Where nobody takes connections, and
+    nobody has, that soon counts as an answer.
 
     Args:
-        timeout: Seconds for all attempts together.
-        reached: The mesh has answered before.
+        caller: Whose call it is.
+        timeout: Seconds for all attempts together; None for the client's own.
     """
 
-    def __init__(self, timeout: float, *, reached: bool) -> None:
-        self._deadline = time.monotonic() + bounded(timeout)
-        self._reached = reached
+    def __init__(self, caller: Reach, timeout: float | None) -> None:
+        self._caller = caller
+        self._began = time.monotonic()
+        self._deadline = self._began + bounded(caller.timeout if timeout is None else timeout)
         self._away: errors.TallymeshError | None = None
         self._delay = _FIRST_PAUSE
 
@@ -98,57 +105,74 @@ class Attempts:
         """Returns the seconds that the next attempt may take."""
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def pause_after(self, failed: grpc.RpcError) -> float:
+    def pause_after(self, failed: grpc.RpcError | None) -> float:
         """Returns the seconds to wait before the next attempt.
+
+        Args:
+            failed: How the last one failed; None if it was not answered in its time.
 
         Raises:
             TallymeshError: There is to be none.
         """
-        error = translate(failed)
+        error: errors.TallymeshError = errors.DeadlineExceeded(
+            "the time given has passed", code="DEADLINE_EXCEEDED"
+        )
+        if failed is not None:
+            error = translate(failed, self._caller.address)
         if self._away is not None and isinstance(error, errors.DeadlineExceeded):
             raise self._away from failed  # which tells why there was no answer
+        if was_reached(error):
+            self._caller.reached = True
         pause = self._pause(error)
         if pause is None or time.monotonic() + pause >= self._deadline:
             raise error from failed
-        self._away = error
+        self._away = error if was_reached(error) else None
         return pause
 
     def _pause(self, error: errors.TallymeshError) -> float | None:
         if not isinstance(error, errors.Unreachable):
             return None
-        if error.retry_after is not None:
-            return error.retry_after
-        return self._next_delay() if self._reached or was_reached(error) else None
+        return self._next_delay() if error.retry_after is None else error.retry_after
 
-    def _next_delay(self) -> float:
+    def _next_delay(self) -> float | None:
         delay = self._delay
         self._delay = min(2 * delay, _LONGEST_PAUSE)
-        return delay
+        if self._caller.reached:
+            return delay
+        patience = self._began + ABSENCE_SECONDS - time.monotonic()
+        return min(delay, patience) if patience > 0 else None
 
 
 class UploadAttempts(Attempts):
-    """As Attempts, of a stream of requests: gRPC itself does not repeat one that broke."""
+    """As Attempts, of a stream of requests, which is sent again however it broke."""
 
     def _pause(self, error: errors.TallymeshError) -> float | None:
-        if not is_accident(error) or not (self._reached or was_reached(error)):
+        if not is_accident(error):
             return None
-        return max(self._next_delay(), error.retry_after or 0.0)
+        delay = self._next_delay()
+        return None if delay is None else max(delay, error.retry_after or 0.0)
 
 
-class Caller:
-    """Makes calls with this client's metadata and deadline, and translates their errors.
+class Reach:
+    """What a client knows of the way to its mesh.
 
     Attributes:
+        address: Where the mesh is, for people.
         timeout: Seconds that a unary call may take.
-        reached: The mesh has answered.
+        reached: Something of the mesh, perhaps only its edge, has answered.
         closed: The client is closed; what is called now fails, and what was under way.
     """
 
-    def __init__(self, timeout: float, metadata: Metadata) -> None:
+    def __init__(self, address: str, timeout: float, metadata: Metadata) -> None:
+        self.address = address
         self.timeout = bounded(timeout)
         self.reached = False
         self.closed = False
-        self._metadata = tuple(metadata)
+        self.metadata = tuple(metadata)
+
+
+class Caller(Reach):
+    """Makes calls with this client's metadata and deadline, and translates their errors."""
 
     def unary(
         self,
@@ -158,8 +182,7 @@ class Caller:
     ) -> Answer:
         """Returns the answer of a unary call, which must be safe to repeat.
 
-        gRPC repeats a call a few times, as the mesh's retry policy says. Where the mesh itself says
-        when it may be called again, as while its store is away, that goes on until the timeout.
+        It is repeated while the mesh, or a part of it, is away: until the timeout.
 
         Args:
             method: What to call.
@@ -169,9 +192,9 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = Attempts(self._seconds(timeout), reached=self.reached)
         return self._repeat(
-            attempts, lambda left: method(request, timeout=left, metadata=self._metadata)
+            Attempts(self, timeout),
+            lambda left: method.future(request, timeout=left, metadata=self.metadata),
         )
 
     def upload(
@@ -192,9 +215,9 @@ class Caller:
         Raises:
             TallymeshError: The call failed.
         """
-        attempts = UploadAttempts(self._seconds(timeout), reached=self.reached)
         return self._repeat(
-            attempts, lambda left: method(iter(requests), timeout=left, metadata=self._metadata)
+            UploadAttempts(self, timeout),
+            lambda left: method.future(iter(requests), timeout=left, metadata=self.metadata),
         )
 
     def stream(
@@ -214,26 +237,31 @@ class Caller:
             ClientClosed: The client is closed.
         """
         try:
-            opened = method(request, timeout=timeout, metadata=self._metadata)
+            opened = method(request, timeout=timeout, metadata=self.metadata)
         except ValueError as refused:
             raise self._closed_or(refused) from refused
         return cast("Stream[Answer]", opened)
 
-    def _repeat(self, attempts: Attempts, call: Callable[[float], Answer]) -> Answer:
+    def _repeat(self, attempts: Attempts, begin: Callable[[float], grpc.Future[Answer]]) -> Answer:
         while True:
+            left = attempts.left()
             try:
-                answer = call(attempts.left())
-            except grpc.RpcError as failed:
-                pause = attempts.pause_after(failed)
+                call = begin(left)
             except ValueError as refused:
                 raise self._closed_or(refused) from refused
+            try:
+                # Not for ever where gRPC forgets its own deadline.
+                answer = call.result(timeout=left + OVERTIME_SECONDS)
+            except grpc.FutureTimeoutError:
+                pause = attempts.pause_after(None)
+            except grpc.RpcError as failed:
+                pause = attempts.pause_after(failed)
             else:
                 self.reached = True
                 return answer
+            finally:
+                call.cancel()
             time.sleep(pause)
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else timeout
 
     def _closed_or(self, refused: ValueError) -> Exception:
         # gRPC has no error of its own for a call on a closed channel.
@@ -270,12 +298,19 @@ def is_accident(error: errors.TallymeshError) -> bool:
 
 
 def was_reached(error: errors.TallymeshError) -> bool:
-    """Tells whether something of the mesh, perhaps only its edge, has answered."""
+    """Tells whether something of the mesh, perhaps only its edge, took the connection."""
+    if isinstance(error, errors.DeadlineExceeded):
+        return False  # which may have passed while there was no connection
     return not error.message.startswith(_NO_CONNECTION)
 
 
-def translate(error: grpc.RpcError) -> errors.TallymeshError:
-    """Returns the error of this library for a failed call."""
+def translate(error: grpc.RpcError, address: str = "the mesh") -> errors.TallymeshError:
+    """Returns the error of this library for a failed call.
+
+    Args:
+        error: What gRPC raised.
+        address: Where the mesh was called, for people.
+    """
     # Every RpcError that a channel raises is also the call it belongs to.
     call = cast("grpc.Call", error)
     code = call.code()
@@ -286,8 +321,11 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
     if violation is not None and "field" not in metadata:
         metadata = {**metadata, "field": violation.field, "bound": violation.description}
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, errors.TallymeshError)
+    message = call.details() or f"the call failed with {code.name}"
+    if kind is errors.Unreachable and not info.reason:
+        message = _absence(message, address)
     return kind(
-        _message(call.details() or f"the call failed with {code.name}"),
+        message,
         reason=info.reason,
         code=code.name,
         request_id=_request_id(call),
@@ -296,13 +334,15 @@ def translate(error: grpc.RpcError) -> errors.TallymeshError:
     )
 
 
-def _message(details: str) -> str:
+def _absence(details: str, address: str) -> str:
     # gRPC tells the cause of a connection that it cannot make last, after all its own layers.
     if details.startswith(_FAILED_TO_CONNECT):
         if "handshake failed" in details:
-            return f"{_NO_CONNECTION}no TLS handshake; does a mesh without TLS stand there?"
-        return f"{_NO_CONNECTION}{details.rpartition(': ')[2].rstrip(']')}"
-    return details
+            cause = "no TLS handshake; does a mesh without TLS stand there?"
+        else:
+            cause = details.rpartition(": ")[2].rstrip("]")
+        return f"{_NO_CONNECTION}{address}: {cause}"
+    return f"{address}: {details}"
 
 
 def _details(

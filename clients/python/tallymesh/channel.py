@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,11 +124,9 @@ def _content(field: str, path: str | Path | None) -> bytes | None:
 
 def _make_options(target: Target) -> list[tuple[str, str | int]]:
     """Returns the options of a channel to a target."""
-    config = json.loads(resources.files("tallymesh.v1").joinpath("service_config.json").read_text())
-    if target.authority:
-        config["loadBalancingConfig"] = [{"round_robin": {}}]
+    # No retry policy: it hides what a call failed of at first, as that a connection was there, and
+    # a stream that it repeats may outlive its deadline. Attempts and Reading repeat what is safe.
     options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", json.dumps(config)),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MILLISECONDS),
         # Results of up to 1 MiB come many in a message; gRPC alone would take 4 MiB.
@@ -143,6 +140,8 @@ def _make_options(target: Target) -> list[tuple[str, str | int]]:
         # A proxy of the environment is for the way out, not for this machine.
         options.append(("grpc.enable_http_proxy", 0))
     if target.authority:
+        config = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+        options.append(("grpc.service_config", config))
         # A list is no name: no edge goes by it, and no certificate could bear it.
         options.append(("grpc.default_authority", target.authority))
     return options

@@ -99,7 +99,7 @@ class Client:
         self.address = connection.address
         self._limits = limits
         self._channel = connection.open()
-        self._caller = Caller(timeout, connection.metadata)
+        self._caller = Caller(self.address, timeout, connection.metadata)
         self._jobs = JobServiceStub(self._channel)
         self._abaci = AbacusServiceStub(self._channel)
         self._mesh = MeshServiceStub(self._channel)
@@ -279,12 +279,11 @@ class Client:
             DeadlineExceeded: It took longer than the timeout.
         """
         for answer in self.computing(work, queue=queue, timeout=timeout):
-            self._caller.reached = True
             if answer.HasField("result"):
                 return result_value(answer.result)
             if on_progress is not None:
                 on_progress(answer.fraction)
-        raise Unreachable("the stream ended before its time")
+        raise Unreachable(f"the stream from {self.address} ended before its time")
 
     def computing(
         self, work: AnyWork, *, queue: str = "", timeout: float | None = None
@@ -295,11 +294,11 @@ class Client:
         """
         request = ComputeRequest(work=wrap(work), queue=queue)
         return read_on(
+            self._caller,
             lambda left: self._caller.stream(self._jobs.Compute, request, left),
             lambda answer: answer.HasField("result"),
             timeout=timeout,
             limits=self._limits,
-            reached=self._caller.reached,
         )
 
     def submit_many(

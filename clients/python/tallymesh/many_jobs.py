@@ -89,12 +89,12 @@ def as_completed(
         while missing:
             left = missing.left()
             for answer in read_on(
+                caller,
                 open_stream,
                 missing.is_last,
                 timeout=left,
                 limits=limits,
                 on_cut=on_cut,
-                reached=caller.reached,
             ):
                 yield from missing.take(answer)
 

@@ -16,7 +16,6 @@ from tallymesh_core.domain.errors import ShuttingDown, StoreUnavailable
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.rpc.paging import page_cursor, page_size, page_token
 from tallymesh_core.store.abaci import Abaci, Add
-from tallymesh_core.store.abacus_events import AbacusEvents
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.ledger import Ledger, Origin
 from tallymesh_core.store.sums import Abacus, Sum
@@ -50,7 +49,7 @@ class AbacusService(AbacusServiceServicer):
     def open(self, store: Store) -> None:
         """Starts to serve the abaci of a store."""
         abaci = Abaci(store)
-        watches = Watches(abaci, AbacusEvents(store), self._node)
+        watches = Watches(abaci, store, self._node)
         self._opened = _Desk(abaci, Adder(abaci), Ledger(store), watches)
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 
 from tallymesh_core.domain.errors import ShuttingDown, StoreUnavailable
 from tallymesh_core.store.abaci import Abaci
-from tallymesh_core.store.abacus_events import AbacusEvents
+from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import Interrupted, abacus_changes
 from tallymesh_core.store.sums import Abacus, Sum
 
 #: Watchers are told the sum this often, though it be unchanged, as proxies cut silent streams.
@@ -96,42 +97,31 @@ class _Topic:
 class _Shard:
     """The watched abaci of a shard, and the one reader of its changes."""
 
-    def __init__(self, events: AbacusEvents, shard: int) -> None:
-        self._events = events
-        self._shard = shard
-        self._reader = asyncio.create_task(self._follow())
+    def __init__(self, store: Store, shard: int) -> None:
+        self._reader = asyncio.create_task(self._follow(store, shard))
         self.topics: dict[str, _Topic] = {}
 
     def close(self) -> None:
         """Stops reading, when nothing is watched any more."""
         self._reader.cancel()
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                place = await self._events.last_change(self._shard)
-                self._stir(None)
-                while True:
-                    place, paths = await self._events.changes(self._shard, place)
-                    self._stir(paths)
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_SECONDS)
-            except Exception as error:
-                for topic in self.topics.values():
-                    topic.fail(error)
-                return
-
-    def _stir(self, paths: set[str] | None) -> None:
-        for path in self.topics if paths is None else self.topics.keys() & paths:
-            self.topics[path].stir()
+    async def _follow(self, store: Store, shard: int) -> None:
+        try:
+            async for paths in abacus_changes(store, shard):
+                changed = self.topics.keys() if isinstance(paths, Interrupted) else paths
+                for path in self.topics.keys() & changed:
+                    self.topics[path].stir()
+        except Exception as error:
+            for topic in self.topics.values():
+                topic.fail(error)
 
 
 class Watches:
     """The watches of one process."""
 
-    def __init__(self, abaci: Abaci, events: AbacusEvents, node: str) -> None:
+    def __init__(self, abaci: Abaci, store: Store, node: str) -> None:
         self._abaci = abaci
-        self._events = events
+        self._store = store
         self._node = node
         self._shards: dict[int, _Shard] = {}
         self._closed = False
@@ -148,7 +138,7 @@ class Watches:
         if self._closed:
             raise ShuttingDown(self._node)
         number = self._abaci.shard_of(abacus)
-        shard = self._shards.get(number) or _Shard(self._events, number)
+        shard = self._shards.get(number) or _Shard(self._store, number)
         topic = shard.topics.get(abacus.path) or _Topic(self._abaci, abacus)
         self._shards[number], shard.topics[abacus.path] = shard, topic
         topic.watchers += 1

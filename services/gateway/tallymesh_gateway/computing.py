@@ -1,7 +1,9 @@
 """Computations without a job: a worker's own Compute, passed on to who asks for one."""
 
 import asyncio
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
@@ -79,12 +81,13 @@ class Computations:
         able = await self._able(kernel, queue)
         if not able:
             raise NoWorker(kernel, queue)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         told, lost, busy = -1.0, 0, 0
         for known in able[:_MAX_ASKED]:
             name = known.worker.name
             begun = False
             try:
-                async for answer in self._ask(known.worker.address, work, timeout):
+                async for answer in self._ask(known.worker.address, work, deadline):
                     begun = True
                     if answer.HasField("result"):
                         yield ComputeResponse(
@@ -131,24 +134,28 @@ class Computations:
         return held / max(1, known.worker.slots)
 
     async def _ask(
-        self, address: str, work: Work, timeout: float | None
+        self, address: str, work: Work, deadline: float
     ) -> AsyncIterator[pb.WorkerServiceComputeResponse]:
         if address not in self._channels:
             self._channels[address] = open_channel(address)
         stub = worker_service_pb2_grpc.WorkerServiceStub(self._channels[address])
         self._calls[address] += 1
-        call: _Call = stub.Compute(pb.WorkerServiceComputeRequest(work=work), timeout=timeout)
+        left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+        call: _Call = stub.Compute(pb.WorkerServiceComputeRequest(work=work), timeout=left)
         self._open.add(call)
         patience = _FIRST_SECONDS
         try:
             while True:
-                async with asyncio.timeout(patience):
+                # The deadline is kept here too, whatever gRPC makes of it.
+                async with asyncio.timeout(min(patience, deadline - time.monotonic())):
                     answer = await call.read()
                 if not isinstance(answer, pb.WorkerServiceComputeResponse):
                     raise ServiceUnavailable("the worker ended the call without a result")
                 yield answer
                 patience = _SILENCE_SECONDS
         except TimeoutError:
+            if time.monotonic() >= deadline:
+                raise DeadlinePassed("the caller's deadline passed") from None
             raise ServiceUnavailable(f"the worker was silent for {patience:g} s") from None
         except asyncio.CancelledError:
             if self._stopping:

@@ -210,10 +210,8 @@ class Dispatcher:
     ) -> None:
         committed = await self._leases.commit(worker.uid, worker.name, results)
         answer.accepted, answer.refused = committed.accepted, committed.refused
-        for ref, ended in committed.changed.items():
-            self._watches.touch(ref, ended)
-            if ended:
-                self._collections.touch(ref)
+        self._watches.notice(committed.events)
+        self._collections.notice(committed.events)
 
     async def _beat(
         self,

@@ -15,6 +15,7 @@ _CALL_ID = re.compile(r"[!-~]{1,64}")
 _KERNEL = re.compile(r"[a-z][a-z0-9_.]{0,62}")
 _JOB = re.compile(r"[a-z0-9-]{1,63}/[a-z0-9]{16}")
 _MAX_SLOTS, _MAX_KERNELS, _MAX_QUEUES = 1024, 256, 64
+_MAX_LIBRARIES, _MAX_LIBRARY_CHARS = 16, 255
 _MAX_CAPACITY, _MAX_WAIT_MS = 65_536, 30_000
 _MAX_CALLS, _MAX_KNOWN_JOBS, _MAX_CHUNKS_A_CALL = 1024, 1024, 1 << 17
 _MAX_MESSAGE = 1024
@@ -81,6 +82,11 @@ def _check_worker(worker: pb.Worker) -> None:
         names.queue(queue, f"worker.queues[{i}]")
     names.labels(dict(worker.labels), "worker.labels")
     _within(len(worker.version), "worker.version", 0, 63, "characters")
+    _within(len(worker.libraries), "worker.libraries", 0, _MAX_LIBRARIES, "lines")
+    for i, line in enumerate(worker.libraries):
+        if not (0 < len(line) <= _MAX_LIBRARY_CHARS and line.isprintable()):
+            bound = f"1 to {_MAX_LIBRARY_CHARS} printable characters"
+            raise InvalidField(f"worker.libraries[{i}]", line, bound)
     if worker.address and not is_worker_address(worker.address):
         raise InvalidField("worker.address", worker.address, WORKER_ADDRESS_FORMS)
 
@@ -115,6 +121,9 @@ def _check_result(result: pb.ChunkResults, field: str) -> None:
         raise InvalidField(
             f"{field}.compute_micros", len(result.compute_micros), f"{count} numbers, or none"
         )
+    for i, partial in enumerate(result.partials):
+        names.json(partial.custom.json, f"{field}.partials[{i}].custom.json")
+    names.json(result.result.custom.json, f"{field}.result.custom.json")
     _within(result.age_micros, f"{field}.age_micros", 0, _MAX_MICROS)
     _within(result.elapsed_micros, f"{field}.elapsed_micros", 0, _MAX_MICROS)
 

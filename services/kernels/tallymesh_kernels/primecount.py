@@ -1,42 +1,33 @@
 """libprimecount, through its C API."""
 
-from ctypes import CDLL, c_int, c_int64
+from ctypes import c_int64
 from functools import cache
+from typing import ClassVar
 
 from tallymesh_kernels.kernel import ChunkError
-from tallymesh_kernels.shared_library import candidates
+from tallymesh_kernels.shared_library import SharedLibrary
 
 
 class PrimecountUnavailable(ChunkError):
     """There is no libprimecount here."""
 
 
-class Primecount:
-    """A loaded libprimecount, computing with one thread: the worker's slots are the threads.
+class Primecount(SharedLibrary):
+    """A loaded libprimecount.
 
     A call does not return before it is done: only a signal ends it.
     """
 
-    def __init__(self, path: str) -> None:
-        """Loads the library.
+    name: ClassVar[str] = "primecount"
 
-        Args:
-            path: A file, or a name that the system's loader finds.
-
-        Raises:
-            OSError: It cannot be loaded.
-            AttributeError: It lacks what is needed: it is too old, or another library.
-        """
-        library = CDLL(path)
-        self._pi = library.primecount_pi
-        self._nth_prime = library.primecount_nth_prime
+    def __init__(self, path: str, origin: str) -> None:
+        """Loads the library, as SharedLibrary does."""
+        super().__init__(path, origin)
+        self._pi = self._library.primecount_pi
+        self._nth_prime = self._library.primecount_nth_prime
         for function in (self._pi, self._nth_prime):
             function.argtypes = (c_int64,)
             function.restype = c_int64
-        set_threads = library.primecount_set_num_threads
-        set_threads.argtypes = (c_int,)
-        set_threads.restype = None
-        set_threads(1)
 
     def pi(self, number: int) -> int:
         """How many primes there are up to `number`, which is 0 to 2^63 - 1.
@@ -62,15 +53,24 @@ class Primecount:
 
 
 @cache
-def open_primecount() -> Primecount:
-    """Loads the system's libprimecount, else the wheel's.
+def choose_primecount() -> tuple[Primecount, str]:
+    """Loads the newest libprimecount that there is.
+
+    Returns:
+        The library, and why it is this one.
 
     Raises:
-        PrimecountUnavailable: There is neither.
+        PrimecountUnavailable: There is none.
     """
-    for path, _ in candidates("primecount"):
-        try:
-            return Primecount(path)
-        except (OSError, AttributeError):
-            continue
+    if chosen := Primecount.newest():
+        return chosen
     raise PrimecountUnavailable("there is no libprimecount in the system, nor its wheel")
+
+
+def open_primecount() -> Primecount:
+    """Loads the newest libprimecount that there is.
+
+    Raises:
+        PrimecountUnavailable: There is none.
+    """
+    return choose_primecount()[0]

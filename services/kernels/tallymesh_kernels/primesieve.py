@@ -1,12 +1,13 @@
 """libprimesieve, through its C API."""
 
-from ctypes import CDLL, c_char_p, c_int, c_uint64
+from ctypes import c_uint64
+from typing import ClassVar
 
 from tallymesh.v1.work_pb2 import CountPrimes
 from tallymesh_kernels.kernel import Chunk, ChunkError
 from tallymesh_kernels.prime_cost import seconds_per_number, setup_seconds
 from tallymesh_kernels.pulse import Pulse
-from tallymesh_kernels.shared_library import candidates
+from tallymesh_kernels.shared_library import SharedLibrary
 from tallymesh_kernels.tuplets import Kind, span
 
 # A call does not return before it is done, so a chunk is counted in several: each long enough that
@@ -26,37 +27,18 @@ _FUNCTIONS: dict[Kind, str] = {
 }
 
 
-class Primesieve:
-    """A loaded libprimesieve, counting with one thread: the worker's slots are the threads."""
+class Primesieve(SharedLibrary):
+    """A loaded libprimesieve."""
+
+    name: ClassVar[str] = "primesieve"
 
     def __init__(self, path: str, origin: str) -> None:
-        """Loads the library.
-
-        Args:
-            path: A file, or a name that the system's loader finds.
-            origin: Where it comes from, as told to users.
-
-        Raises:
-            OSError: It cannot be loaded.
-            AttributeError: It lacks what is needed: it is too old, or another library.
-        """
-        library = CDLL(path)
-        self._functions = {kind: getattr(library, name) for kind, name in _FUNCTIONS.items()}
+        """Loads the library, as SharedLibrary does."""
+        super().__init__(path, origin)
+        self._functions = {kind: getattr(self._library, name) for kind, name in _FUNCTIONS.items()}
         for function in self._functions.values():
             function.argtypes = (c_uint64, c_uint64)
             function.restype = c_uint64
-        self._version = library.primesieve_version
-        self._version.argtypes = ()
-        self._version.restype = c_char_p
-        set_threads = library.primesieve_set_num_threads
-        set_threads.argtypes = (c_int,)
-        set_threads.restype = None
-        set_threads(1)
-        self._origin = origin
-
-    def describe(self) -> str:
-        """Its version and origin."""
-        return f"libprimesieve {self._version().decode()} ({self._origin})"
 
     def count(self, kind: Kind, start: int, stop: int, pulse: Pulse) -> int:
         """How many of a kind lie wholly between `start` and `stop`, both included.
@@ -81,13 +63,3 @@ class Primesieve:
                 raise ChunkError(f"libprimesieve failed from {first} to {last}")
             total += counted
         return total
-
-
-def find_primesieve() -> Primesieve | None:
-    """The system's libprimesieve, else the wheel's, else None."""
-    for path, origin in candidates("primesieve"):
-        try:
-            return Primesieve(path, origin)
-        except (OSError, AttributeError):
-            continue
-    return None

@@ -35,10 +35,13 @@ class Sieve(Protocol):
         """
 
 
-def open_sieve() -> Sieve:
+def choose_sieve() -> tuple[Sieve, str]:
     """Loads the sieve that TALLYMESH_SIEVE chooses.
 
-    "auto", the default, takes libprimesieve where there is one, and otherwise NumPy.
+    "auto", the default, takes the newest libprimesieve where there is one, and otherwise NumPy.
+
+    Returns:
+        The sieve, and why it is this one.
 
     Raises:
         SieveUnavailable: The choice is unknown, or libprimesieve is chosen and there is none.
@@ -47,23 +50,29 @@ def open_sieve() -> Sieve:
     if choice not in CHOICES:
         raise SieveUnavailable(f"{CHOICE_VARIABLE}: {choice!r} is not one of {', '.join(CHOICES)}")
     if choice != "numpy":
-        from tallymesh_kernels.primesieve import find_primesieve
+        from tallymesh_kernels.primesieve import Primesieve
 
-        if found := find_primesieve():
-            return found
+        if chosen := Primesieve.newest():
+            return chosen
         if choice == "libprimesieve":
             raise SieveUnavailable(
                 f"{CHOICE_VARIABLE}: there is no libprimesieve in the system, nor its wheel"
             )
     from tallymesh_kernels.numpy_sieve import NumpySieve
 
-    return NumpySieve()
+    reason = f"{CHOICE_VARIABLE} says so" if choice == "numpy" else "there is no libprimesieve"
+    return NumpySieve(), reason
+
+
+def open_sieve() -> Sieve:
+    """Loads the sieve that TALLYMESH_SIEVE chooses, as for `choose_sieve`."""
+    return choose_sieve()[0]
 
 
 def describe_sieve() -> str:
     """The sieve that chunks in this environment are computed with.
 
     Raises:
-        SieveUnavailable: There is none, as for `open_sieve`.
+        SieveUnavailable: There is none, as for `choose_sieve`.
     """
     return open_sieve().describe()

@@ -65,8 +65,10 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event | None = None) -> 
             queues=settings.queue_names,
             version=__version__,
             address=settings.advertised_address,
+            libraries=foreman.pool.libraries,
         )
-        logger.info("computing", extra={"slots": settings.slots, "sieve": foreman.pool.sieve})
+        libraries = "; ".join(worker.libraries)
+        logger.info("computing", extra={"slots": settings.slots, "libraries": libraries})
         server = asyncio.create_task(
             _serve_worker(
                 settings, WorkerService(worker, registry, foreman, jobs, stop), connected, stop

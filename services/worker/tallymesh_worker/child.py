@@ -27,9 +27,9 @@ from tallymesh_kernels import (
     Function,
     Invalid,
     Registry,
-    SieveUnavailable,
     UnknownKernel,
-    describe_sieve,
+    checked_fraction,
+    describe_libraries,
     usable,
 )
 from tallymesh_kernels.loading import CannotLoad, load
@@ -100,8 +100,12 @@ class _Context:
         self._log = log
 
     def progress(self, fraction: float) -> None:
-        """Says how far the chunk is, 0 to 1; cheap enough to be called at every step."""
-        self._page.advance(min(max(fraction, 0.0), 1.0))
+        """Says how far the chunk is, 0 to 1; cheap enough to be called at every step.
+
+        Raises:
+            ValueError: It is no such fraction.
+        """
+        self._page.advance(checked_fraction(fraction))
 
     def log(self, text: str) -> None:
         """Adds lines to the chunk's log."""
@@ -200,7 +204,7 @@ class Computer:
     def serve(self) -> None:
         """Computes until the worker closes the socket."""
         frames = unpacker()
-        self._report(Report.READY, _sieve(), self._registry.names())
+        self._report(Report.READY, describe_libraries(), self._registry.names())
         while data := self._socket.recv(RECEIVE_BYTES):
             frames.feed(data)
             for frame in frames:
@@ -376,7 +380,7 @@ def _encode(result: work_pb2.Result) -> bytes:
 
 
 def _sentence(error: BaseException) -> str:
-    told = " ".join(str(error).split())
+    told = " ".join(_text(error).split())
     if isinstance(error, SystemExit):
         told = f"the kernel called sys.exit({error.code!r})"
     elif not isinstance(error, _TOLD):
@@ -384,12 +388,12 @@ def _sentence(error: BaseException) -> str:
     return told if len(told) <= MAX_MESSAGE_CHARS else f"{told[: MAX_MESSAGE_CHARS - 1]}…"
 
 
-def _sieve() -> str:
-    """Loads the sieve, so that the first chunk need not, and returns its name."""
+def _text(error: BaseException) -> str:
+    """Returns an exception's text, whatever its class makes of it."""
     try:
-        return describe_sieve()
-    except SieveUnavailable as error:
-        return str(error)
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception as failure:
+        return f"(its text cannot be had: {type(failure).__name__})"
 
 
 def _resident_bytes() -> int:

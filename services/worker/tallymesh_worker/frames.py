@@ -47,7 +47,7 @@ class Report(enum.IntEnum):
     """Kinds of frames from a compute process, and what follows the kind in each."""
 
     READY = 1
-    """The sieve that it counts primes with, names of the kernels that it can run: the process has
+    """What it counts primes with, a line each; names of kernels that it can run: the process has
     loaded what it needs."""
     SUMS = 2
     """serial of the first, number of each, processor time of each in us, when the first was begun

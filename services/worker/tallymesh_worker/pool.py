@@ -26,7 +26,7 @@ class Pool:
     Attributes:
         slots: How many compute at a time.
         replaced: How many processes have been replaced.
-        sieve: The sieve that the processes count primes with.
+        libraries: What the processes count primes with and why, a line each.
         kernels: The kernels that the processes can run, by name.
     """
 
@@ -43,7 +43,7 @@ class Pool:
         """
         self.slots = slots
         self.replaced = 0
-        self.sieve = ""
+        self.libraries: tuple[str, ...] = ()
         self.kernels: tuple[str, ...] = ()
         self._listener = listener
         self._memory_limit = memory_limit
@@ -111,7 +111,7 @@ class Pool:
         """Puts a process to its place as it has loaded what it needs."""
         self._loading.discard(process)
         self._spares.append(process)
-        self.sieve, self.kernels = process.sieve, process.kernels
+        self.libraries, self.kernels = process.libraries, process.kernels
         self._settle()
 
     def gone(self, process: ComputeProcess) -> None:

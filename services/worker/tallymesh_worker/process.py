@@ -130,7 +130,7 @@ class ComputeProcess:
 
     Attributes:
         listener: Who is told of what it computes.
-        sieve: The sieve that it counts primes with; empty until the process is ready.
+        libraries: What it counts primes with and why, a line each; none until the process is ready.
         kernels: The kernels that it can run, by name; none until the process is ready.
     """
 
@@ -150,7 +150,7 @@ class ComputeProcess:
             OSError: It cannot be started.
         """
         self.listener = listener
-        self.sieve = ""
+        self.libraries: tuple[str, ...] = ()
         self.kernels: tuple[str, ...] = ()
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -370,7 +370,7 @@ class ComputeProcess:
 
     def _hear(self, kind: int, *facts: Any) -> None:
         if kind == Report.READY:
-            self.sieve, self.kernels = facts
+            self.libraries, self.kernels = facts
             self._owner.ready(self)
             return
         serial = facts[0]

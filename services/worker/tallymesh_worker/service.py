@@ -158,7 +158,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             chunks_failed=foreman.chunks_failed,
             processes_replaced=foreman.pool.replaced,
             draining=self._stop.is_set(),
-            sieve=foreman.pool.sieve,
         )
         answer.uptime.FromMilliseconds(round((time.monotonic() - self._started) * 1000))
         return answer

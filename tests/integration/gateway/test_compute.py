@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,27 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tallymesh.v1 import work_pb2
+from tallymesh.v1.dispatch_service_pb2 import Worker
 from tallymesh.v1.job_service_pb2 import ComputeRequest, ComputeResponse, ListJobsRequest
 from tallymesh.v1.mesh_service_pb2 import GetHealthRequest
+from tallymesh_core.domain.errors import DeadlinePassed
+from tallymesh_core.domain.jobs import LiveWorker
+from tallymesh_gateway import computing
+from tallymesh_gateway.fleet import Fleet, KnownWorker
 from tests.harness.polling import eventually
+from tests.harness.ports import free_port
 from tests.harness.processes import Process, Processes
 from tests.integration.gateway.conftest import Gateway
 from tests.integration.worker.conftest import compute_processes
 from tests.integration.worker.mesh import simulate
 
 StartWorker = Callable[[str], Any]
+
+
+def has_begun(server: Process) -> bool:
+    return "ready" in server.output()
+
+
 ENDLESS = simulate(60, busy=True, ignore_cancel=True)
 
 
@@ -127,7 +140,34 @@ async def test_who_does_not_wait_any_more_stops_the_computation(
             async for _ in call:
                 pass
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: not computing.is_running(), timeout=2)
+    await eventually(lambda: not computing.is_running())
+
+
+async def test_a_deadline_holds_for_all_workers_together(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "_FIRST_SECONDS", 0.4)
+    silent = [free_port() for _ in range(4)]
+    for port in silent:
+        server = processes.start([sys.executable, "-m", "tests.harness.silent_server", str(port)])
+        await eventually(partial(has_begun, server))
+    known = [
+        KnownWorker(
+            Worker(name=f"w{port}", address=f"127.0.0.1:{port}", kernels=["simulate"], slots=1),
+            LiveWorker(f"u{port}", f"w{port}", b"", held=0, seen_ms=0, draining=False),
+        )
+        for port in silent
+    ]
+
+    class Known(Fleet):
+        async def workers(self) -> list[KnownWorker]:
+            return known
+
+    asked = computing.Computations(Known(None), "gateway-1")  # type: ignore[arg-type]
+    with pytest.raises(DeadlinePassed):
+        async for _ in asked.compute(simulate(), "simulate", "default", 1.0):
+            pass
+    await asked.close()
 
 
 async def test_where_all_are_busy_it_is_told_when_to_come_back(
@@ -199,7 +239,7 @@ async def test_a_gateway_that_stops_ends_computations(
     gateway.stop.set()
     code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-    await eventually(lambda: not computing.is_running(), timeout=2)
+    await eventually(lambda: not computing.is_running())
 
 
 async def test_what_goes_wrong_is_told_by_name(gateway: Gateway, start_worker: StartWorker) -> None:

@@ -1,7 +1,6 @@
 """What a worker serves itself."""
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ from tallymesh.v1.worker_service_pb2 import (
     WorkerServiceComputeRequest,
     WorkerServiceComputeResponse,
 )
-from tallymesh_kernels import builtin, usable
+from tallymesh_kernels import builtin, describe_libraries, usable
 from tests.harness.polling import eventually
 from tests.harness.tools import missing
 from tests.integration.worker.conftest import (
@@ -104,7 +103,7 @@ async def test_a_call_that_ends_stops_its_computation(
             told = await worker.service.Describe(DescribeRequest())
             return bool(told.processes_replaced == count)
 
-        await eventually(is_replaced, timeout=2)
+        await eventually(is_replaced)
     await eventually(lambda: len(compute_processes()) == 2)
     await eventually(lambda: _has_room(worker))
 
@@ -135,10 +134,9 @@ async def test_no_free_slot_is_told_at_once(
     await eventually(lambda: _has_room(worker))  # the spare has loaded
     spare = worker.service.Compute(WorkerServiceComputeRequest(work=simulate(60)))
     assert (await spare.read()).HasField("fraction")
-    began = time.monotonic()
-    code, reason, _ = await refusal(worker, simulate())
+    # Far sooner than a slot is free.
+    code, reason, _ = await asyncio.wait_for(refusal(worker, simulate()), 30)
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_FREE_SLOT")
-    assert time.monotonic() - began < 0.5
     spare.cancel()
     await eventually(lambda: _has_room(worker))
 
@@ -191,16 +189,16 @@ async def test_a_worker_describes_itself(gateway: FakeGateway, start_worker: Sta
         ("job", 1, 1),
     ]
     assert (told.waiting, told.chunks_done, told.chunks_failed) == (0, 5, 0)
-    assert told.sieve
+    assert tuple(told.worker.libraries) == describe_libraries()
     assert not told.draining
 
 
 async def test_drain_makes_it_leave(gateway: FakeGateway, start_worker: StartWorker) -> None:
-    worker = await start_worker(slots=1, drain_grace=5)
+    worker = await start_worker(slots=1, drain_grace=60)
     job = gateway.add("job", simulate(0.4))
     await eventually(gateway.held)
     assert (await worker.service.Drain(DrainRequest())).running == 1
-    await asyncio.wait_for(worker.task, 3)
+    await asyncio.wait_for(worker.task, 30)
     assert job.counted_once
 
 

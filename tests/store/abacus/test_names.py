@@ -1,12 +1,14 @@
 """Abaci are listed by name, each once, and deleted with all that they are but their memory."""
 
+from contextlib import aclosing
+
 import pytest
 
 from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import EtagMismatch, NotFound, RequestIdReused
 from tallymesh_core.store.abaci import Abaci, Add, Added, Batch
-from tallymesh_core.store.abacus_events import AbacusEvents
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import Interrupted, abacus_changes
 from tallymesh_core.store.ledger import Ledger
 from tallymesh_core.store.once import Once
 from tallymesh_core.store.sums import Abacus, Sum
@@ -97,7 +99,7 @@ async def test_only_what_was_read_is_deleted(abaci: Abaci) -> None:
 
 async def test_its_watchers_are_told(store: Store, abaci: Abaci) -> None:
     await add(abaci, VISITORS, 5)
-    events, shard = AbacusEvents(store), abaci.shard_of(VISITORS)
-    place = await events.last_change(shard)
-    await abaci.delete(VISITORS)
-    assert (await events.changes(shard, place))[1] == {VISITORS.path}
+    async with aclosing(abacus_changes(store, abaci.shard_of(VISITORS))) as changes:
+        assert isinstance(await anext(changes), Interrupted)
+        await abaci.delete(VISITORS)
+        assert await anext(changes) == {VISITORS.path}

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from fractions import Fraction
 
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from tallymesh_core.domain.decimals import Exact, as_int64, format_decimal, parse_decimal
 from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.store.abaci import Abaci, Add, Added
-from tallymesh_core.store.abacus_events import AbacusEvents
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import Interrupted, abacus_changes
 from tallymesh_core.store.sums import Abacus
 from tests.harness.polling import eventually
 from tests.harness.stores import client_of
@@ -159,30 +160,36 @@ async def test_time_never_goes_back(store: Store, abaci: Abaci) -> None:
     assert added.sum.update_ms == ahead
 
 
-async def test_changes_are_told_once_a_call_and_only_after_their_place(
+async def test_changes_come_once_a_call_and_only_those_from_now_on(
     store: Store, abaci: Abaci
 ) -> None:
-    events, shard = AbacusEvents(store), abaci.shard_of(VISITORS)
-    start = await events.last_change(shard)
-    await add(abaci, Exact(1), Exact(2))
-    place, paths = await events.changes(shard, start)
-    assert paths == {"default/visitors"}
-    assert place == await events.last_change(shard)
-    await abaci.reset(VISITORS, ORIGIN)
-    assert (await events.changes(shard, place))[1] == {"default/visitors"}
+    await add(abaci, Exact(1), abacus=Abacus("default", "earlier"))
+    async with aclosing(abacus_changes(store, abaci.shard_of(VISITORS))) as changes:
+        assert isinstance(await anext(changes), Interrupted)
+        await add(abaci, Exact(1), Exact(2))
+        assert await anext(changes) == {"default/visitors"}
+        following = asyncio.ensure_future(anext(changes))
+        await asyncio.wait([following], timeout=0.1)
+        assert not following.done()
+        await abaci.reset(VISITORS, ORIGIN)
+        assert await following == {"default/visitors"}
 
 
 async def test_the_event_stream_is_capped(store: Store, abaci: Abaci) -> None:
     shard = abaci.shard_of(VISITORS)
     events = f"{store.prefix(shard)}abacus-events"
     client = await client_of(store, shard)
-    async with client.pipeline(transaction=False) as pipe:
-        for _ in range(12_000):
-            pipe.xadd(events, {"abacus": "default/other"})
-        await pipe.execute()
-    await add(abaci, Exact(1))
-    assert await client.xlen(events) <= 10_200
-    assert (await AbacusEvents(store).changes(shard, "0-0"))[1] is None
+    async with aclosing(abacus_changes(store, shard)) as changes:
+        assert isinstance(await anext(changes), Interrupted)
+        async with client.pipeline(transaction=False) as pipe:
+            for _ in range(12_000):
+                pipe.xadd(events, {"abacus": "default/other"})
+            await pipe.execute()
+        await add(abaci, Exact(1))
+        assert await client.xlen(events) <= 10_200
+        # Who reads too late is to look for itself.
+        while not isinstance(await anext(changes), Interrupted):
+            pass
 
 
 async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServer]) -> None:
@@ -190,12 +197,14 @@ async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServ
     store = await Store.open(server.url)
     abaci = Abaci(store)
     await add(abaci, Exact(1))
+    changes = abacus_changes(store, 0)
+    assert isinstance(await anext(changes), Interrupted)
     server.kill()
     for attempt in (add(abaci, Exact(1)), abaci.get(VISITORS), abaci.reset(VISITORS, ORIGIN)):
         with pytest.raises(StoreUnavailable):
             await attempt
-    with pytest.raises(StoreUnavailable):
-        await AbacusEvents(store).changes(0, "0-0")
     server.restart()
-    await eventually(lambda: add(abaci, Exact(1)), timeout=2)
+    await eventually(lambda: add(abaci, Exact(1)))
+    assert isinstance(await anext(changes), Interrupted)
+    await changes.aclose()
     await store.close()

@@ -104,7 +104,7 @@ async def test_who_reads_events_too_late_is_told_to_look(store_url: str) -> None
     assert isinstance(first, list)
     assert isinstance(rest, list)
     assert len(first) + len(rest) == 1500
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
     await store.close()
 
 

@@ -87,7 +87,7 @@ class FakeMesh(
         early_headers: Send headers before anything else, so that gRPC itself retries nothing.
     """
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None, *, port: int = 0) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.early_headers = False
         self.metadata: list[dict[str, Any]] = []
@@ -111,9 +111,9 @@ class FakeMesh(
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(self, self._server)
         mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(self, self._server)
         port = (
-            self._server.add_secure_port("127.0.0.1:0", credentials)
+            self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
             if credentials
-            else self._server.add_insecure_port("127.0.0.1:0")
+            else self._server.add_insecure_port(f"127.0.0.1:{port}")
         )
         self.address = f"127.0.0.1:{port}"
         self._server.start()

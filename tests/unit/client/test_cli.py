@@ -18,8 +18,9 @@ from tallymesh import DeadLetter, DeadLetterGroup, LedgerEntry, Sum
 from tallymesh.cli import plugins
 from tallymesh.cli.root import root
 from tallymesh.v1 import errors_pb2
+from tallymesh.v1.dispatch_service_pb2 import Worker
 from tallymesh.v1.job_pb2 import Chunk, Job
-from tallymesh.v1.mesh_service_pb2 import GetHealthResponse
+from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, WorkerHealth
 from tallymesh_core.domain import errors as domain
 from tallymesh_core.rpc.interceptors import InternalError
 from tests.harness.polling import eventually_sync
@@ -140,7 +141,10 @@ def test_the_exit_code_is_how_the_job_ended(
     done = run(*command)
     assert done.exit_code == code
     assert said in done.stderr
-    assert f"lost {NAME} (connection reset); reattaching\nback on {NAME}\n" in done.stderr
+    assert (
+        f"lost {NAME} ({mesh.address}: connection reset); reattaching\nback on {NAME}\n"
+        in done.stderr
+    )
     assert bool(done.stdout) == (code == 0)
 
 
@@ -547,6 +551,27 @@ def test_status_tells_of_trouble_and_exits_by_it(mesh: FakeMesh, run: Run) -> No
     assert "DEGRADED" in done.stdout
     assert "no worker is alive" in done.stdout
     assert json.loads(run("status", "-o", "json").stdout)["status"] == "STATUS_DEGRADED"
+
+
+def test_status_and_doctor_tell_what_primes_are_counted_with(mesh: FakeMesh, run: Run) -> None:
+    wheel, numpy = "libprimesieve 12.9 (wheel): newer than 11.0 (system)", "numpy 2.4: no other"
+    for sieves, told in (
+        ((wheel, wheel), {wheel}),
+        ((wheel, numpy), {f"{wheel} (on w0)", f"{numpy} (on w1)"}),
+        ((wheel, wheel, numpy), {f"{wheel} (on 2 of 3 workers)", f"{numpy} (on w2)"}),
+        (("",), set()),
+    ):
+        workers = [
+            Worker(name=f"w{i}", libraries=[sieve] if sieve else [])
+            for i, sieve in enumerate(sieves)
+        ]
+        mesh.health = GetHealthResponse(
+            status=GetHealthResponse.STATUS_HEALTHY,
+            workers=[WorkerHealth(worker=worker) for worker in workers],
+        )
+        for command, mark in (("status", r"library +"), ("doctor", "ok    library: ")):
+            shown = re.findall(rf"^{mark}(.*)$", run(command).stdout, re.MULTILINE)
+            assert (set(shown), len(shown)) == (told, len(told))
 
 
 def test_whoami_and_check_store(run: Run) -> None:

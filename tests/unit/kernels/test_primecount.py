@@ -13,7 +13,11 @@ from tallymesh_kernels.count_primes import (
     SieveKernel,
 )
 from tallymesh_kernels.nth_prime import MAX_N, NthPrimeKernel
-from tallymesh_kernels.primecount import PrimecountUnavailable, open_primecount
+from tallymesh_kernels.primecount import (
+    PrimecountUnavailable,
+    choose_primecount,
+    open_primecount,
+)
 from tests.harness.tools import missing
 from tests.unit.kernels.recording import Recording
 
@@ -134,4 +138,4 @@ def test_what_is_not_libprimecount_is_passed_over(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shared_library, "find_library", lambda name: "libc.so.6")
     monkeypatch.setattr(shared_library, "wheel_library", lambda name: f"/nonexistent/lib{name}.so")
     with pytest.raises(PrimecountUnavailable, match="no libprimecount"):
-        open_primecount.__wrapped__()
+        choose_primecount.__wrapped__()

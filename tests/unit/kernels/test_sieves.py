@@ -17,10 +17,9 @@ from tallymesh_kernels import (
     shared_library,
 )
 from tallymesh_kernels import numpy_sieve as numpy_module
-from tallymesh_kernels import primesieve as primesieve_module
 from tallymesh_kernels import sieve as sieve_module
 from tallymesh_kernels.numpy_sieve import NumpySieve
-from tallymesh_kernels.primesieve import Primesieve, find_primesieve
+from tallymesh_kernels.primesieve import Primesieve
 from tallymesh_kernels.pulse import Pulse
 from tallymesh_kernels.shared_library import wheel_library
 from tallymesh_kernels.sieve import Sieve
@@ -42,7 +41,8 @@ def count(sieve: Sieve, start: int, stop: int, kind: Kind = PRIMES) -> int:
 
 @pytest.fixture(scope="module")
 def library() -> Sieve:
-    return find_primesieve() or missing("libprimesieve")
+    newest = Primesieve.newest()
+    return newest[0] if newest else missing("libprimesieve")
 
 
 @pytest.fixture(scope="module", params=["system", "wheel", "numpy"])
@@ -53,9 +53,9 @@ def sieve(request: pytest.FixtureRequest) -> Sieve:
         return Primesieve(
             wheel_library("primesieve") or missing("the wheel of libprimesieve"), "wheel"
         )
-    if name := find_library("primesieve"):
-        return Primesieve(name, "system")
-    pytest.skip("the system has no libprimesieve, and need not have one")
+    return Primesieve(
+        find_library("primesieve") or missing("libprimesieve in the system"), "system"
+    )
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_progress_and_cancel_while_counting(sieve: Sieve) -> None:
 def test_what_is_not_libprimesieve_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_library, "find_library", lambda name: "libc.so.6")
     monkeypatch.setattr(shared_library, "wheel_library", lambda name: f"/nonexistent/lib{name}.so")
-    assert find_primesieve() is None
+    assert Primesieve.newest() is None
 
 
 def test_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_the_sieve_can_be_chosen(library: Sieve, monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(primesieve_module, "find_primesieve", lambda: None)
+    monkeypatch.setattr(Primesieve, "newest", lambda: None)
     monkeypatch.delenv("TALLYMESH_SIEVE", raising=False)
     assert isinstance(sieve_module.open_sieve(), NumpySieve)
     monkeypatch.setenv("TALLYMESH_SIEVE", "libprimesieve")

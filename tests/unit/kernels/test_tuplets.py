@@ -12,7 +12,7 @@ from tallymesh_kernels import numpy_sieve as numpy_module
 from tallymesh_kernels import primesieve as primesieve_module
 from tallymesh_kernels.count_primes import PRIMES, TUPLETS, SieveKernel
 from tallymesh_kernels.numpy_sieve import NumpySieve
-from tallymesh_kernels.primesieve import find_primesieve
+from tallymesh_kernels.primesieve import Primesieve
 from tallymesh_kernels.pulse import Pulse
 from tallymesh_kernels.sieve import Sieve
 from tallymesh_kernels.tuplets import Kind
@@ -76,11 +76,16 @@ class InPieces:
             return self._sieve.count(kind, start, stop, pulse)
 
 
+def libprimesieve() -> Sieve:
+    newest = Primesieve.newest()
+    return newest[0] if newest else missing("libprimesieve")
+
+
 @pytest.fixture(scope="module", params=["library", "numpy"])
 def whole(request: pytest.FixtureRequest) -> Sieve:
     if request.param == "numpy":
         return NumpySieve()
-    return find_primesieve() or missing("libprimesieve")
+    return libprimesieve()
 
 
 @pytest.fixture(scope="module", params=["whole", "in pieces"])
@@ -137,7 +142,7 @@ def test_chunks_of_any_range_add_up(
     [(CountPrimes.KIND_TWINS, 440312), (CountPrimes.KIND_QUADRUPLETS, 4768)],
 )
 def test_known_counts(kind: Kind, to_10_8: int) -> None:
-    library = find_primesieve() or missing("libprimesieve")
+    library = libprimesieve()
     assert count(library, kind, 0, 10**8) == to_10_8
 
 
@@ -147,6 +152,6 @@ def test_known_counts(kind: Kind, to_10_8: int) -> None:
     [(0, 10**5), (10**9, 10**5), (2**32 - 10**4, 10**5), (10**12, 10**5), (TOP - 10**4, 10**4)],
 )
 def test_sieves_agree(kind: Kind, start: int, width: int) -> None:
-    library = find_primesieve() or missing("libprimesieve")
+    library = libprimesieve()
     stop = start + width
     assert count(NumpySieve(), kind, start, stop) == count(library, kind, start, stop)

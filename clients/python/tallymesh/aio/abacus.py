@@ -149,14 +149,13 @@ class AsyncAbacus:
         request = WatchSumRequest(name=self.name)
         seen: int | None = None
         async for current in read_on(
+            self._caller,
             lambda left: self._caller.stream(self._stub.WatchSum, request, left),
             lambda _: False,
             timeout=timeout,
             limits=self._limits,
             on_cut=on_cut,
-            reached=self._caller.reached,
         ):
-            self._caller.reached = True
             if current.version != seen:
                 seen = current.version
                 yield current

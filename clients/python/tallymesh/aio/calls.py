@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from tallymesh.calls import Attempts, Metadata, UploadAttempts, bounded
+from tallymesh.calls import OVERTIME_SECONDS, Attempts, Reach, UploadAttempts
 from tallymesh.errors import ClientClosed
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, Reading
 
@@ -18,14 +18,8 @@ Answer = TypeVar("Answer", bound=Message)
 Item = TypeVar("Item", bound=Message)
 
 
-class AsyncCaller:
+class AsyncCaller(Reach):
     """Makes calls with a client's metadata and deadline, and translates their errors."""
-
-    def __init__(self, timeout: float, metadata: Metadata) -> None:
-        self.timeout = bounded(timeout)
-        self.reached = False
-        self.closed = False
-        self._metadata = tuple(metadata)
 
     async def unary(
         self,
@@ -34,9 +28,9 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer of a unary call, as Caller.unary()."""
-        attempts = Attempts(self._seconds(timeout), reached=self.reached)
         return await self._repeat(
-            attempts, lambda left: method(request, timeout=left, metadata=self._metadata)
+            Attempts(self, timeout),
+            lambda left: method(request, timeout=left, metadata=self.metadata),
         )
 
     async def upload(
@@ -46,9 +40,9 @@ class AsyncCaller:
         timeout: float | None = None,
     ) -> Answer:
         """Returns the answer to a stream of requests, as Caller.upload()."""
-        attempts = UploadAttempts(self._seconds(timeout), reached=self.reached)
         return await self._repeat(
-            attempts, lambda left: method(iter(requests), timeout=left, metadata=self._metadata)
+            UploadAttempts(self, timeout),
+            lambda left: method(iter(requests), timeout=left, metadata=self.metadata),
         )
 
     def stream(
@@ -59,7 +53,7 @@ class AsyncCaller:
     ) -> grpc.aio.UnaryStreamCall[Request, Answer]:
         """Opens a server stream; its errors come untranslated, while it is read."""
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            return method(request, timeout=timeout, metadata=self.metadata)
         except grpc.aio.UsageError:
             self._tell_closed()
             raise
@@ -68,8 +62,13 @@ class AsyncCaller:
         self, attempts: Attempts, call: Callable[[float], Awaitable[Answer]]
     ) -> Answer:
         while True:
+            left = attempts.left()
             try:
-                answer = await call(attempts.left())
+                # Not for ever where gRPC forgets its own deadline.
+                async with asyncio.timeout(left + OVERTIME_SECONDS):
+                    answer = await call(left)
+            except TimeoutError:
+                pause = attempts.pause_after(None)
             except grpc.aio.AioRpcError as failed:
                 pause = attempts.pause_after(failed)
             except (asyncio.CancelledError, grpc.aio.UsageError):
@@ -79,9 +78,6 @@ class AsyncCaller:
                 self.reached = True
                 return answer
             await asyncio.sleep(pause)
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else timeout
 
     def _tell_closed(self) -> None:
         """Raises ClientClosed where a call ended as the client is closed, and no task is."""
@@ -96,23 +92,24 @@ def is_task_cancelled() -> bool:
 
 
 async def read_on(
+    caller: Reach,
     open_stream: Callable[[float | None], grpc.aio.UnaryStreamCall[Request, Item]],
     is_last: Callable[[Item], bool],
     *,
     timeout: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
     on_cut: OnCut | None = None,
-    reached: bool = False,
 ) -> AsyncIterator[Item]:
     """Yields what the stream brings until its last message, as tallymesh.watching.read_on()."""
-    reading = Reading(limits, timeout, on_cut, reached=reached)
+    reading = Reading(caller, limits, timeout, on_cut)
     while True:
         stream = open_stream(reading.open())
         items = aiter(stream)
         try:
             while True:
-                async with asyncio.timeout(limits.silence):
+                async with asyncio.timeout(reading.wait()):
                     item = await anext(items)
+                caller.reached = True
                 yield item
                 if is_last(item):
                     return

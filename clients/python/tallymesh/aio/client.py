@@ -84,7 +84,7 @@ class AsyncClient:
         self.address = connection.address
         self._limits = limits
         self._channel = connection.open_async()
-        self._caller = AsyncCaller(timeout, connection.metadata)
+        self._caller = AsyncCaller(self.address, timeout, connection.metadata)
         self._jobs = JobServiceStub(self._channel)
         self._abaci = AbacusServiceStub(self._channel)
         self._mesh = MeshServiceStub(self._channel)
@@ -169,12 +169,11 @@ class AsyncClient:
     ) -> Any:
         """Computes at once, without a job, and returns the result, as Client.compute()."""
         async for answer in self.computing(work, queue=queue, timeout=timeout):
-            self._caller.reached = True
             if answer.HasField("result"):
                 return result_value(answer.result)
             if on_progress is not None:
                 on_progress(answer.fraction)
-        raise Unreachable("the stream ended before its time")
+        raise Unreachable(f"the stream from {self.address} ended before its time")
 
     def computing(
         self, work: AnyWork, *, queue: str = "", timeout: float | None = None
@@ -182,11 +181,11 @@ class AsyncClient:
         """Yields the messages of a computation, the result last, as Client.computing()."""
         request = ComputeRequest(work=wrap(work), queue=queue)
         return read_on(
+            self._caller,
             lambda left: self._caller.stream(self._jobs.Compute, request, left),
             lambda answer: answer.HasField("result"),
             timeout=timeout,
             limits=self._limits,
-            reached=self._caller.reached,
         )
 
     async def submit_many(
@@ -221,12 +220,12 @@ class AsyncClient:
         with missing.told():
             while missing:
                 async for answer in read_on(
+                    self._caller,
                     open_stream,
                     missing.is_last,
                     timeout=missing.left(),
                     limits=self._limits,
                     on_cut=on_cut,
-                    reached=self._caller.reached,
                 ):
                     for handle in missing.take(answer):
                         yield handle

@@ -158,16 +158,15 @@ class AsyncJobHandle:
             return self._caller.stream(self._stub.RunJob, request, left)
 
         events = read_on(
+            self._caller,
             open_stream,
             is_ended,
             timeout=timeout,
             limits=self._limits,
             on_cut=on_cut,
-            reached=self._caller.reached,
         )
         try:
             async for event in events:
-                self._caller.reached = True
                 self.job = after(self.job, event)
                 yield event
         except DeadlineExceeded as error:

@@ -16,6 +16,7 @@ import click
 
 from tallymesh.address import choose_address, parse_address
 from tallymesh.cli.exits import Exit
+from tallymesh.cli.libraries import libraries
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write_data
 from tallymesh.errors import InvalidField, TallymeshError
@@ -139,8 +140,7 @@ def _connect(name: str) -> Finding:
 def _edge(name: str, ca: str | None, is_secure: bool) -> Finding:
     connection = HTTPConnection(name, timeout=_CONNECT_SECONDS)
     if is_secure:
-        trusted = ssl.create_default_context(cafile=ca)
-        connection = HTTPSConnection(name, timeout=_CONNECT_SECONDS, context=trusted)
+        connection = HTTPSConnection(name, timeout=_CONNECT_SECONDS, context=_trusted(ca))
     try:
         connection.request("GET", "/v1/whoami", headers={"accept": "application/json"})
         answer = connection.getresponse()
@@ -178,6 +178,13 @@ def _edge(name: str, ca: str | None, is_secure: bool) -> Finding:
         connection.close()
 
 
+def _trusted(ca: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    # Since Python 3.13 certificates are held to all of RFC 5280; gRPC accepts others, too.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def _speaks_tls(name: str) -> bool:
     host, _, port = name.rpartition(":")
     context = ssl.create_default_context()
@@ -211,7 +218,9 @@ def _mesh(client: Client) -> Iterator[Finding]:
     yield _clock(skew, (ended - began) / 2)
     for look in (_store, _abacus):
         yield _attempt(look, client)
-    yield from _fleet(client.health())
+    health = client.health()
+    yield from _fleet(health)
+    yield from (Finding("library", "ok", line) for line in libraries(health.workers))
     yield _attempt(_dead_letters, client)
 
 

@@ -84,9 +84,10 @@ def _describe_absence(text: str, address: str) -> str:
         return (
             f"the edge at {address} answers, but no service behind it does; see: tallymesh status"
         )
-    if text.startswith("cannot connect: ") and address.startswith("https://"):
+    refused = f"cannot connect to {address}: "
+    if text.startswith(refused) and address.startswith("https://"):
         return f"no mesh answers at {address} over TLS; see: tallymesh doctor"
-    if text.startswith("cannot connect: "):
-        cause = text.removeprefix("cannot connect: ")
+    if text.startswith(refused):
+        cause = text.removeprefix(refused)
         return f"no mesh answers at {address} ({cause}); start one with: tallymesh up"
-    return f"lost the mesh at {address}: {text}"
+    return f"lost the mesh at {address}: {text.removeprefix(f'{address}: ')}"

@@ -10,6 +10,7 @@ import click
 
 from tallymesh.cli import text
 from tallymesh.cli.exits import Exit
+from tallymesh.cli.libraries import libraries
 from tallymesh.cli.one_by_one import OneByOne
 from tallymesh.cli.options import Settings, common_options, pass_settings
 from tallymesh.cli.output import write
@@ -137,6 +138,7 @@ def _health_page(health: GetHealthResponse) -> str:
                 "workers",
                 f"{counted(health.worker_count, 'worker')}, {counted(health.slot_count, 'slot')}",
             ),
+            *(("library", line) for line in libraries(health.workers)),
             ("jobs", ", ".join(f"{text.number(count)} {state}" for state, count in counts)),
             ("store", _store_line(health.store)),
             ("answered by", f"{health.answered_by}, version {health.version}"),

@@ -29,7 +29,7 @@ from tallymesh.v1 import errors_pb2 as tallymesh_dot_v1_dot_errors__pb2
 from tallymesh.v1 import work_pb2 as tallymesh_dot_v1_dot_work__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tallymesh/v1/dispatch_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19tallymesh/v1/errors.proto\x1a\x17tallymesh/v1/work.proto\"\xee\x01\n\x06Worker\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05slots\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x15\n\x07kernels\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06queues\x18\x05 \x03(\t\x12\x30\n\x06labels\x18\x06 \x03(\x0b\x32 .tallymesh.v1.Worker.LabelsEntry\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\nChunkRange\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\r\n\x05\x66irst\x18\x03 \x01(\x03\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\x82\x04\n\x12SynchronizeRequest\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x06worker\x18\x02 \x01(\x0b\x32\x14.tallymesh.v1.WorkerB\x04\xe2\x41\x01\x02\x12\x15\n\ropen_call_ids\x18\x03 \x03(\t\x12&\n\x04held\x18\x04 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12+\n\x07results\x18\x05 \x03(\x0b\x32\x1a.tallymesh.v1.ChunkResults\x12,\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x1a.tallymesh.v1.ChunkFailure\x12*\n\x08returned\x18\x07 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12-\n\x08progress\x18\x08 \x03(\x0b\x32\x1b.tallymesh.v1.ChunkProgress\x12\x10\n\x08\x63\x61pacity\x18\t \x01(\x05\x12\'\n\x04wait\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nknown_jobs\x18\x0b \x03(\t\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12*\n\x08stopping\x18\r \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\'\n\x04logs\x18\x0e \x03(\x0b\x32\x19.tallymesh.v1.LoggedChunk\"\xd8\x01\n\x0c\x43hunkResults\x12(\n\x06\x63hunks\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0c\n\x04sums\x18\x02 \x03(\x12\x12&\n\x08partials\x18\x03 \x03(\x0b\x32\x14.tallymesh.v1.Result\x12$\n\x06result\x18\x04 \x01(\x0b\x32\x14.tallymesh.v1.Result\x12\x16\n\x0e\x63ompute_micros\x18\x05 \x03(\x04\x12\x12\n\nage_micros\x18\x06 \x01(\x04\x12\x16\n\x0e\x65lapsed_micros\x18\x07 \x01(\x04\"s\n\x0c\x43hunkFailure\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.tallymesh.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\"T\n\x0bLoggedChunk\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x08\"J\n\rChunkProgress\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x10\n\x08\x66raction\x18\x02 \x01(\x01\"\x91\x01\n\x07JobWork\x12\x0b\n\x03job\x18\x01 \x01(\t\x12 \n\x04work\x18\x02 \x01(\x0b\x32\x12.tallymesh.v1.Work\x12\x13\n\x0b\x63hunk_count\x18\x03 \x01(\x03\x12\x30\n\rchunk_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61\x64\x64itive\x18\x05 \x01(\x08\"^\n\nAssignment\x12(\n\x06\x63hunks\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12&\n\x08partials\x18\x02 \x03(\x0b\x32\x14.tallymesh.v1.Result\"\x8e\x02\n\x13SynchronizeResponse\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.tallymesh.v1.Assignment\x12$\n\x05works\x18\x02 \x03(\x0b\x32\x15.tallymesh.v1.JobWork\x12&\n\x04stop\x18\x03 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x33\n\x10\x63\x61ll_again_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x61nswered_by\x18\x06 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x0f\n\x07refused\x18\x08 \x01(\x03\x32\x89\x01\n\x0f\x44ispatchService\x12v\n\x0bSynchronize\x12 .tallymesh.v1.SynchronizeRequest\x1a!.tallymesh.v1.SynchronizeResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/workers:synchronize:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tallymesh/v1/dispatch_service.proto\x12\x0ctallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19tallymesh/v1/errors.proto\x1a\x17tallymesh/v1/work.proto\"\x81\x02\n\x06Worker\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05slots\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x15\n\x07kernels\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06queues\x18\x05 \x03(\t\x12\x30\n\x06labels\x18\x06 \x03(\x0b\x32 .tallymesh.v1.Worker.LabelsEntry\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x11\n\tlibraries\x18\t \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\nChunkRange\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\r\n\x05\x66irst\x18\x03 \x01(\x03\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\x82\x04\n\x12SynchronizeRequest\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x06worker\x18\x02 \x01(\x0b\x32\x14.tallymesh.v1.WorkerB\x04\xe2\x41\x01\x02\x12\x15\n\ropen_call_ids\x18\x03 \x03(\t\x12&\n\x04held\x18\x04 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12+\n\x07results\x18\x05 \x03(\x0b\x32\x1a.tallymesh.v1.ChunkResults\x12,\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x1a.tallymesh.v1.ChunkFailure\x12*\n\x08returned\x18\x07 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12-\n\x08progress\x18\x08 \x03(\x0b\x32\x1b.tallymesh.v1.ChunkProgress\x12\x10\n\x08\x63\x61pacity\x18\t \x01(\x05\x12\'\n\x04wait\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nknown_jobs\x18\x0b \x03(\t\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12*\n\x08stopping\x18\r \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\'\n\x04logs\x18\x0e \x03(\x0b\x32\x19.tallymesh.v1.LoggedChunk\"\xd8\x01\n\x0c\x43hunkResults\x12(\n\x06\x63hunks\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0c\n\x04sums\x18\x02 \x03(\x12\x12&\n\x08partials\x18\x03 \x03(\x0b\x32\x14.tallymesh.v1.Result\x12$\n\x06result\x18\x04 \x01(\x0b\x32\x14.tallymesh.v1.Result\x12\x16\n\x0e\x63ompute_micros\x18\x05 \x03(\x04\x12\x12\n\nage_micros\x18\x06 \x01(\x04\x12\x16\n\x0e\x65lapsed_micros\x18\x07 \x01(\x04\"s\n\x0c\x43hunkFailure\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.tallymesh.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\"T\n\x0bLoggedChunk\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x08\"J\n\rChunkProgress\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x10\n\x08\x66raction\x18\x02 \x01(\x01\"\x91\x01\n\x07JobWork\x12\x0b\n\x03job\x18\x01 \x01(\t\x12 \n\x04work\x18\x02 \x01(\x0b\x32\x12.tallymesh.v1.Work\x12\x13\n\x0b\x63hunk_count\x18\x03 \x01(\x03\x12\x30\n\rchunk_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61\x64\x64itive\x18\x05 \x01(\x08\"^\n\nAssignment\x12(\n\x06\x63hunks\x18\x01 \x01(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12&\n\x08partials\x18\x02 \x03(\x0b\x32\x14.tallymesh.v1.Result\"\x8e\x02\n\x13SynchronizeResponse\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.tallymesh.v1.Assignment\x12$\n\x05works\x18\x02 \x03(\x0b\x32\x15.tallymesh.v1.JobWork\x12&\n\x04stop\x18\x03 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x33\n\x10\x63\x61ll_again_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x61nswered_by\x18\x06 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x0f\n\x07refused\x18\x08 \x01(\x03\x32\x89\x01\n\x0f\x44ispatchService\x12v\n\x0bSynchronize\x12 .tallymesh.v1.SynchronizeRequest\x1a!.tallymesh.v1.SynchronizeResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/workers:synchronize:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,27 +53,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISPATCHSERVICE'].methods_by_name['Synchronize']._loaded_options = None
   _globals['_DISPATCHSERVICE'].methods_by_name['Synchronize']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/workers:synchronize:\001*'
   _globals['_WORKER']._serialized_start=201
-  _globals['_WORKER']._serialized_end=439
-  _globals['_WORKER_LABELSENTRY']._serialized_start=394
-  _globals['_WORKER_LABELSENTRY']._serialized_end=439
-  _globals['_CHUNKRANGE']._serialized_start=441
-  _globals['_CHUNKRANGE']._serialized_end=528
-  _globals['_SYNCHRONIZEREQUEST']._serialized_start=531
-  _globals['_SYNCHRONIZEREQUEST']._serialized_end=1045
-  _globals['_CHUNKRESULTS']._serialized_start=1048
-  _globals['_CHUNKRESULTS']._serialized_end=1264
-  _globals['_CHUNKFAILURE']._serialized_start=1266
-  _globals['_CHUNKFAILURE']._serialized_end=1381
-  _globals['_LOGGEDCHUNK']._serialized_start=1383
-  _globals['_LOGGEDCHUNK']._serialized_end=1467
-  _globals['_CHUNKPROGRESS']._serialized_start=1469
-  _globals['_CHUNKPROGRESS']._serialized_end=1543
-  _globals['_JOBWORK']._serialized_start=1546
-  _globals['_JOBWORK']._serialized_end=1691
-  _globals['_ASSIGNMENT']._serialized_start=1693
-  _globals['_ASSIGNMENT']._serialized_end=1787
-  _globals['_SYNCHRONIZERESPONSE']._serialized_start=1790
-  _globals['_SYNCHRONIZERESPONSE']._serialized_end=2060
-  _globals['_DISPATCHSERVICE']._serialized_start=2063
-  _globals['_DISPATCHSERVICE']._serialized_end=2200
+  _globals['_WORKER']._serialized_end=458
+  _globals['_WORKER_LABELSENTRY']._serialized_start=413
+  _globals['_WORKER_LABELSENTRY']._serialized_end=458
+  _globals['_CHUNKRANGE']._serialized_start=460
+  _globals['_CHUNKRANGE']._serialized_end=547
+  _globals['_SYNCHRONIZEREQUEST']._serialized_start=550
+  _globals['_SYNCHRONIZEREQUEST']._serialized_end=1064
+  _globals['_CHUNKRESULTS']._serialized_start=1067
+  _globals['_CHUNKRESULTS']._serialized_end=1283
+  _globals['_CHUNKFAILURE']._serialized_start=1285
+  _globals['_CHUNKFAILURE']._serialized_end=1400
+  _globals['_LOGGEDCHUNK']._serialized_start=1402
+  _globals['_LOGGEDCHUNK']._serialized_end=1486
+  _globals['_CHUNKPROGRESS']._serialized_start=1488
+  _globals['_CHUNKPROGRESS']._serialized_end=1562
+  _globals['_JOBWORK']._serialized_start=1565
+  _globals['_JOBWORK']._serialized_end=1710
+  _globals['_ASSIGNMENT']._serialized_start=1712
+  _globals['_ASSIGNMENT']._serialized_end=1806
+  _globals['_SYNCHRONIZERESPONSE']._serialized_start=1809
+  _globals['_SYNCHRONIZERESPONSE']._serialized_end=2079
+  _globals['_DISPATCHSERVICE']._serialized_start=2082
+  _globals['_DISPATCHSERVICE']._serialized_end=2219
 # @@protoc_insertion_point(module_scope)

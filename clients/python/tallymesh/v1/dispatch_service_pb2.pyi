@@ -57,6 +57,7 @@ class Worker(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    LIBRARIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name shown to people, stable over restarts: 1 to 63 characters of [a-z0-9.-], starting with a
     letter or digit.
@@ -85,6 +86,12 @@ class Worker(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free marks, as for a job."""
 
+    @_builtins.property
+    def libraries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its kernels compute with and why that, a line each, such as "libprimesieve 12.9 (wheel): newer
+        than 11.0 (system)": at most 16 lines of 1 to 255 printable characters.
+        """
+
     def __init__(
         self,
         *,
@@ -96,10 +103,11 @@ class Worker(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         version: _builtins.str = ...,
         address: _builtins.str = ...,
+        libraries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "kernels", b"kernels", "labels", b"labels", "name", b"name", "queues", b"queues", "slots", b"slots", "uid", b"uid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "kernels", b"kernels", "labels", b"labels", "libraries", b"libraries", "name", b"name", "queues", b"queues", "slots", b"slots", "uid", b"uid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from tallymesh.v1 import dispatch_service_pb2 as tallymesh_dot_v1_dot_dispatch__
 from tallymesh.v1 import work_pb2 as tallymesh_dot_v1_dot_work__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/worker_service.proto\x12\x0ctallymesh.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a#tallymesh/v1/dispatch_service.proto\x1a\x17tallymesh/v1/work.proto\"E\n\x1bWorkerServiceComputeRequest\x12&\n\x04work\x18\x01 \x01(\x0b\x32\x12.tallymesh.v1.WorkB\x04\xe2\x41\x01\x02\"c\n\x1cWorkerServiceComputeResponse\x12\x12\n\x08\x66raction\x18\x01 \x01(\x01H\x00\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x14.tallymesh.v1.ResultH\x00\x42\x07\n\x05\x65vent\"\x11\n\x0f\x44\x65scribeRequest\"\x88\x02\n\x10\x44\x65scribeResponse\x12$\n\x06worker\x18\x01 \x01(\x0b\x32\x14.tallymesh.v1.Worker\x12)\n\x07running\x18\x02 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0f\n\x07waiting\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunks_done\x18\x04 \x01(\x03\x12\x15\n\rchunks_failed\x18\x05 \x01(\x03\x12\x1a\n\x12processes_replaced\x18\x06 \x01(\x03\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x08 \x01(\x08\x12\r\n\x05sieve\x18\t \x01(\t\"\x0e\n\x0c\x44rainRequest\" \n\rDrainResponse\x12\x0f\n\x07running\x18\x01 \x01(\x03\x32\x80\x02\n\rWorkerService\x12\x62\n\x07\x43ompute\x12).tallymesh.v1.WorkerServiceComputeRequest\x1a*.tallymesh.v1.WorkerServiceComputeResponse0\x01\x12I\n\x08\x44\x65scribe\x12\x1d.tallymesh.v1.DescribeRequest\x1a\x1e.tallymesh.v1.DescribeResponse\x12@\n\x05\x44rain\x12\x1a.tallymesh.v1.DrainRequest\x1a\x1b.tallymesh.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tallymesh/v1/worker_service.proto\x12\x0ctallymesh.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a#tallymesh/v1/dispatch_service.proto\x1a\x17tallymesh/v1/work.proto\"E\n\x1bWorkerServiceComputeRequest\x12&\n\x04work\x18\x01 \x01(\x0b\x32\x12.tallymesh.v1.WorkB\x04\xe2\x41\x01\x02\"c\n\x1cWorkerServiceComputeResponse\x12\x12\n\x08\x66raction\x18\x01 \x01(\x01H\x00\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x14.tallymesh.v1.ResultH\x00\x42\x07\n\x05\x65vent\"\x11\n\x0f\x44\x65scribeRequest\"\xf9\x01\n\x10\x44\x65scribeResponse\x12$\n\x06worker\x18\x01 \x01(\x0b\x32\x14.tallymesh.v1.Worker\x12)\n\x07running\x18\x02 \x03(\x0b\x32\x18.tallymesh.v1.ChunkRange\x12\x0f\n\x07waiting\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunks_done\x18\x04 \x01(\x03\x12\x15\n\rchunks_failed\x18\x05 \x01(\x03\x12\x1a\n\x12processes_replaced\x18\x06 \x01(\x03\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x08 \x01(\x08\"\x0e\n\x0c\x44rainRequest\" \n\rDrainResponse\x12\x0f\n\x07running\x18\x01 \x01(\x03\x32\x80\x02\n\rWorkerService\x12\x62\n\x07\x43ompute\x12).tallymesh.v1.WorkerServiceComputeRequest\x1a*.tallymesh.v1.WorkerServiceComputeResponse0\x01\x12I\n\x08\x44\x65scribe\x12\x1d.tallymesh.v1.DescribeRequest\x1a\x1e.tallymesh.v1.DescribeResponse\x12@\n\x05\x44rain\x12\x1a.tallymesh.v1.DrainRequest\x1a\x1b.tallymesh.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEREQUEST']._serialized_start=350
   _globals['_DESCRIBEREQUEST']._serialized_end=367
   _globals['_DESCRIBERESPONSE']._serialized_start=370
-  _globals['_DESCRIBERESPONSE']._serialized_end=634
-  _globals['_DRAINREQUEST']._serialized_start=636
-  _globals['_DRAINREQUEST']._serialized_end=650
-  _globals['_DRAINRESPONSE']._serialized_start=652
-  _globals['_DRAINRESPONSE']._serialized_end=684
-  _globals['_WORKERSERVICE']._serialized_start=687
-  _globals['_WORKERSERVICE']._serialized_end=943
+  _globals['_DESCRIBERESPONSE']._serialized_end=619
+  _globals['_DRAINREQUEST']._serialized_start=621
+  _globals['_DRAINREQUEST']._serialized_end=635
+  _globals['_DRAINRESPONSE']._serialized_start=637
+  _globals['_DRAINRESPONSE']._serialized_end=669
+  _globals['_WORKERSERVICE']._serialized_start=672
+  _globals['_WORKERSERVICE']._serialized_end=928
 # @@protoc_insertion_point(module_scope)

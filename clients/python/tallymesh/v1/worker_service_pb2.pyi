@@ -106,7 +106,6 @@ class DescribeResponse(_message.Message):
     PROCESSES_REPLACED_FIELD_NUMBER: _builtins.int
     UPTIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
-    SIEVE_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Chunks held and not begun."""
     chunks_done: _builtins.int
@@ -117,8 +116,6 @@ class DescribeResponse(_message.Message):
     """Compute processes replaced since it started."""
     draining: _builtins.bool
     """It is leaving."""
-    sieve: _builtins.str
-    """The implementation that counts primes: "libprimesieve 12.13", "numpy 2.4" and the like."""
     @_builtins.property
     def worker(self) -> _dispatch_service_pb2.Worker:
         """Who it is."""
@@ -142,11 +139,10 @@ class DescribeResponse(_message.Message):
         processes_replaced: _builtins.int = ...,
         uptime: _duration_pb2.Duration | None = ...,
         draining: _builtins.bool = ...,
-        sieve: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_done", b"chunks_done", "chunks_failed", b"chunks_failed", "draining", b"draining", "processes_replaced", b"processes_replaced", "running", b"running", "sieve", b"sieve", "uptime", b"uptime", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_done", b"chunks_done", "chunks_failed", b"chunks_failed", "draining", b"draining", "processes_replaced", b"processes_replaced", "running", b"running", "uptime", b"uptime", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,10 @@ type Worker struct {
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// Where gateways reach its WorkerService, for computations without a job: `host:port`,
 	// `dns:///name:port` or `unix:/path`, at most 255 characters; empty if it has none.
-	Address       string `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
+	// What its kernels compute with and why that, a line each, such as "libprimesieve 12.9 (wheel): newer
+	// than 11.0 (system)": at most 16 lines of 1 to 255 printable characters.
+	Libraries     []string `protobuf:"bytes,9,rep,name=libraries,proto3" json:"libraries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -136,6 +139,13 @@ func (x *Worker) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Worker) GetLibraries() []string {
+	if x != nil {
+		return x.Libraries
+	}
+	return nil
 }
 
 // Consecutive chunks of a job under one lease. (job, epoch, attempt) is the lease's token: only who
@@ -930,7 +940,7 @@ var File_tallymesh_v1_dispatch_service_proto protoreflect.FileDescriptor
 
 const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\n" +
-	"#tallymesh/v1/dispatch_service.proto\x12\ftallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19tallymesh/v1/errors.proto\x1a\x17tallymesh/v1/work.proto\"\xb7\x02\n" +
+	"#tallymesh/v1/dispatch_service.proto\x12\ftallymesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19tallymesh/v1/errors.proto\x1a\x17tallymesh/v1/work.proto\"\xd5\x02\n" +
 	"\x06Worker\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\x12\x16\n" +
 	"\x03uid\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\x03uid\x12\x1a\n" +
@@ -939,7 +949,8 @@ const file_tallymesh_v1_dispatch_service_proto_rawDesc = "" +
 	"\x06queues\x18\x05 \x03(\tR\x06queues\x128\n" +
 	"\x06labels\x18\x06 \x03(\v2 .tallymesh.v1.Worker.LabelsEntryR\x06labels\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x18\n" +
-	"\aaddress\x18\b \x01(\tR\aaddress\x1a9\n" +
+	"\aaddress\x18\b \x01(\tR\aaddress\x12\x1c\n" +
+	"\tlibraries\x18\t \x03(\tR\tlibraries\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +

@@ -21,6 +21,7 @@ WORKER_ADDRESS_FORMS = "host:port, dns:///name:port or unix:/path of at most 255
 _WORKER_ADDRESS = re.compile(
     r"unix:/[!-~]{1,107}|(dns:///)?([A-Za-z0-9._-]{1,230}|\[[0-9a-fA-F:.]{2,45}\]):[0-9]{1,5}"
 )
+# Without a retry policy: gRPC's own retry of a stream and its deadline do not go together.
 _SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 

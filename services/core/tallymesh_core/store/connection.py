@@ -11,6 +11,7 @@ from redis import exceptions
 
 from tallymesh_core.config.store_address import BadAddress, parse_address
 from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.store.command_connection import CommandConnection
 from tallymesh_core.store.failures import StoreMismatch, translated
 from tallymesh_core.store.scripts import Script
 from tallymesh_core.store.topology import Topology
@@ -136,18 +137,34 @@ class Store:
         return f"{{tm{shard}}}:"
 
     @asynccontextmanager
-    async def at(self, shard: int, *, blocking: bool = False) -> AsyncIterator[Any]:
-        """Gives what a shard is read through.
-
-        Args:
-            shard: The shard; nothing of another one may be read through it.
-            blocking: For a read that waits: its connection has no timeout, which would cut it.
+    async def at(self, shard: int) -> AsyncIterator[Any]:
+        """Gives what a shard is read through; nothing of another shard may be read through it.
 
         Raises:
             StoreUnavailable: In the body, in the place of the driver's errors about the connection.
         """
-        async with self._reading(self.prefix(shard), blocking=blocking) as client:
+        async with self._reading(self.prefix(shard)) as client:
             yield client
+
+    @asynccontextmanager
+    async def following(self, shard: int, patience: float) -> AsyncIterator[CommandConnection]:
+        """Gives a connection for commands that wait at a shard for something to happen.
+
+        Args:
+            shard: The shard.
+            patience: Seconds after which a command without an answer is given up.
+
+        Raises:
+            StoreUnavailable: In the body, too, in the place of the driver's errors.
+        """
+        async with self._doubting():
+            server = await self._topology.server_of(self.prefix(shard))
+            try:
+                async with server.following(patience) as connection:
+                    yield connection
+            except exceptions.MovedError as moved:
+                self._topology.follow(moved)
+                raise StoreUnavailable from moved
 
     @asynccontextmanager
     async def everywhere(self) -> AsyncIterator[list[Any]]:
@@ -183,11 +200,11 @@ class Store:
             raise
 
     @asynccontextmanager
-    async def _reading(self, key: str, *, blocking: bool = False) -> AsyncIterator[Any]:
+    async def _reading(self, key: str) -> AsyncIterator[Any]:
         async with self._doubting():
             server = await self._topology.server_of(key)
             try:
-                yield server.reader if blocking else server.client
+                yield server.client
             except exceptions.MovedError as moved:
                 self._topology.follow(moved)
                 raise

@@ -1,9 +1,12 @@
 """The events that transitions append, read once by each process that cares."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Self
 
 from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.store.connection import Store
@@ -12,8 +15,7 @@ from tallymesh_core.store.connection import Store
 _BLOCK_MS = 5000
 _BATCH = 1000
 _RETRY_SECONDS = 0.2
-#: Events come in bursts: after the first, so much time goes by before the next are read together.
-#: What happens through this process is known here without them.
+#: Time between two reads of a shard's events.
 _LULL_SECONDS = 0.008
 
 logger = logging.getLogger(__name__)
@@ -38,52 +40,69 @@ class JobChanged:
     kind: str
     extra: str
 
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Returns the event that a script has written as a line."""
+        ref, version, kind, extra = line.split(" ", 3)
+        return cls(ref, int(version), kind, extra)
+
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """Events may have been missed: whoever follows a job has to look for itself."""
 
 
-async def tail(store: Store, shard: int) -> AsyncIterator[list[JobChanged] | Interrupted]:
-    """Yields what happens on a shard from now on, in batches; never ends.
+async def tail(store: Store, shard: int) -> AsyncGenerator[list[JobChanged] | Interrupted, None]:
+    """Yields what happens to the jobs of a shard from now on, in batches; never ends.
 
-    An event is a signal only: what it tells of is read from the store, so that a missed one costs
+    An event is a signal only: what it is about is read from the store, so that a missed one costs
     a look and nothing else.
     """
-    key = f"{store.prefix(shard)}events"
-    last: bytes | None = None
-    while True:
-        try:
-            if last is None:
-                async with store.at(shard, blocking=True) as reader:
-                    newest = await reader.xrevrange(key, count=1)
-                last = newest[0][0] if newest else b"0-0"
-                yield Interrupted()
-            async with (
-                store.at(shard, blocking=True) as reader,
-                asyncio.timeout(2 * _BLOCK_MS / 1000),
-            ):
-                answer = await reader.xread({key: last}, count=_BATCH, block=_BLOCK_MS)
-        except (StoreUnavailable, TimeoutError):
-            if last is not None:
-                logger.warning("lost the events of shard %d; looking again", shard)
-            last = None
-            await asyncio.sleep(_RETRY_SECONDS)
-            continue
-        for _, entries in answer or ():
-            last = entries[-1][0]
-            yield [
-                _changed(line)
-                for _, fields in entries
-                for line in fields[b"news"].decode().split("\n")
-            ]
-            if len(entries) == _BATCH:
-                # So far behind, some may have been trimmed unread.
-                yield Interrupted()
-        if answer:
+    async with aclosing(_entries(store, shard, "events")) as batches:
+        async for batch in batches:
+            if isinstance(batch, Interrupted):
+                yield batch
+                continue
+            lines = (fields[b"news"].decode().split("\n") for fields in batch)
+            yield [JobChanged.parse(line) for line in itertools.chain.from_iterable(lines)]
+            # Events come in bursts: after the first, more are awaited to be read together. What
+            # happens through this process is known here without them.
             await asyncio.sleep(_LULL_SECONDS)
 
 
-def _changed(line: str) -> JobChanged:
-    ref, version, kind, extra = line.split(" ", 3)
-    return JobChanged(ref, int(version), kind, extra)
+async def abacus_changes(store: Store, shard: int) -> AsyncGenerator[set[str] | Interrupted, None]:
+    """Yields the paths of a shard's abaci that change from now on, in batches; never ends."""
+    async with aclosing(_entries(store, shard, "abacus-events")) as batches:
+        async for batch in batches:
+            if isinstance(batch, Interrupted):
+                yield batch
+            else:
+                yield {fields[b"abacus"].decode() for fields in batch}
+
+
+async def _entries(
+    store: Store, shard: int, stream: str
+) -> AsyncGenerator[list[dict[bytes, bytes]] | Interrupted, None]:
+    """Yields the entries that are appended to a stream, and where some may have been missed."""
+    key = f"{store.prefix(shard)}{stream}"
+    while True:
+        try:
+            async with store.following(shard, 2 * _BLOCK_MS / 1000) as connection:
+                newest = await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+                last = newest[0][0] if newest else b"0-0"
+                yield Interrupted()
+                while True:
+                    answer = await connection.call(
+                        *("XREAD", "COUNT", _BATCH, "BLOCK", _BLOCK_MS, "STREAMS", key, last)
+                    )
+                    if not answer:
+                        continue
+                    [(_, entries)] = answer
+                    last = entries[-1][0]
+                    yield [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
+                    if len(entries) == _BATCH:
+                        # So far behind, some may have been trimmed unread.
+                        yield Interrupted()
+        except StoreUnavailable:
+            logger.warning("lost the %s of shard %d; looking again", stream, shard)
+            await asyncio.sleep(_RETRY_SECONDS)

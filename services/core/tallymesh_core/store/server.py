@@ -1,17 +1,26 @@
 """One server of the store, and how it is spoken to."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from redis import exceptions
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio import UnixDomainSocketConnection as SocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tallymesh_core.config.store_address import Login, Place, StoreAddress
-from tallymesh_core.store.failures import translated, unavailable
+from tallymesh_core.domain.errors import StoreUnavailable
+from tallymesh_core.store.command_connection import (
+    Arguments,
+    CommandConnection,
+    Run,
+    ScriptConnection,
+    Settled,
+)
+from tallymesh_core.store.failures import translated
 from tallymesh_core.store.scripts import Script
 
 # Scripts need one connection and each followed shard one; other reads come and go.
@@ -46,19 +55,15 @@ class Server:
         """
         # Any: redis-py's types allow for every way of decoding; here answers are always bytes.
         self.client: Any = _client(address, place, _TIMEOUT_SECONDS)
-        #: For blocking reads: without a socket timeout, which would cut them.
-        self.reader: Any = _client(address, place, None)
-        # One connection: the server runs one script at a time anyway, and what is asked for while
-        # others are under way goes together in the next send.
-        self._scripts: Any = _client(address, place, _TIMEOUT_SECONDS)
-        #: What it was taught, unless it has forgotten that.
-        self._taught: set[Script] = set()
-        self._due: list[_Run] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._new_connection = partial(_connection, address, place)
+        # One connection: the server runs one script at a time anyway.
+        self._scripts: ScriptConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        #: Runs that wait for the connection.
+        self._due: list[Run] = []
+        self._followed: set[CommandConnection] = set()
 
-    def run(
-        self, script: Script, arguments: tuple[str | bytes | int | float, ...]
-    ) -> asyncio.Future[Any]:
+    def run(self, script: Script, arguments: Arguments) -> asyncio.Future[Any]:
         """Has a script run; those asked for in one round of the event loop run in that order.
 
         Args:
@@ -69,85 +74,90 @@ class Server:
             Its answer; StoreUnavailable in its place if it may or may not have run, the driver's
             MovedError if it has not, as another server serves the key.
         """
-        run = _Run(script, arguments, asyncio.get_running_loop().create_future())
-        self._due.append(run)
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_due())
-        return run.answer
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        run = Run(script, arguments, Settled(answer))
+        if self._scripts and self._scripts.is_open:
+            self._scripts.run(run)
+        else:
+            self._due.append(run)
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect())
+        return answer
+
+    @asynccontextmanager
+    async def following(self, patience: float) -> AsyncIterator[CommandConnection]:
+        """Gives a connection of its own, for commands that wait at the server.
+
+        Args:
+            patience: Seconds after which a command without an answer is given up.
+
+        Raises:
+            redis.RedisError, OSError: As the driver does.
+        """
+        connection = await CommandConnection.open(self._new_connection(), patience)
+        self._followed.add(connection)
+        try:
+            yield connection
+        finally:
+            self._followed.discard(connection)
+            await connection.close()
 
     async def disconnect(self) -> None:
-        """Cuts all connections, also those on which someone waits for an answer."""
-        for client in (self.client, self.reader, self._scripts):
-            await client.connection_pool.disconnect()
+        """Cuts all connections; whoever waits on one for an answer gets StoreUnavailable."""
+        for connection in (self._scripts, *self._followed):
+            if connection:
+                connection.abort()
+        await self.client.connection_pool.disconnect()
 
     async def close(self) -> None:
         """Closes all clients."""
-        for client in (self.client, self.reader, self._scripts):
-            await client.aclose()
+        if self._connecting:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._scripts:
+            await self._scripts.close()
+        await self.client.aclose()
 
-    async def _send_due(self) -> None:
+    async def _connect(self) -> None:
+        error: Exception = StoreUnavailable()
         try:
-            while self._due:
-                due, self._due = self._due, []
-                await self._send(due)
-        finally:
-            self._sender = None
-
-    async def _send(self, runs: list["_Run"]) -> None:
-        try:
+            if self._scripts:
+                await self._scripts.close()
             async with translated():
-                pipe = self._scripts.pipeline(transaction=False)
-                # Before all others: one that is refused, and run once it is known, runs after them.
-                new = {run.script for run in runs} - self._taught
-                for script in new:
-                    pipe.script_load(script.source)
-                for run in runs:
-                    pipe.evalsha(run.script.sha, 1, *run.arguments)
-                answers = await pipe.execute(raise_on_error=False)
-                self._taught |= new
-                for run, answer in zip(runs, answers[len(new) :], strict=True):
-                    unknown = isinstance(answer, exceptions.NoScriptError)
-                    run.settle(await self._teach(run) if unknown else answer)
-        except Exception as error:
-            for run in runs:
-                run.settle(error)
-
-    async def _teach(self, run: "_Run") -> Any:
-        """Runs a script that the server has forgotten; what goes wrong is its own answer."""
-        self._taught.clear()
-        try:
-            return await self._scripts.eval(run.script.source, 1, *run.arguments)
-        except Exception as error:
-            return error
-
-
-@dataclass(slots=True)
-class _Run:
-    """A script to be run, and who waits for its answer."""
-
-    script: Script
-    arguments: tuple[str | bytes | int | float, ...]
-    answer: asyncio.Future[Any]
-
-    def settle(self, answer: Any) -> None:
-        """Gives the answer to who waits, if they still do."""
-        if self.answer.done():
-            return
-        if not isinstance(answer, Exception):
-            self.answer.set_result(answer)
-        elif isinstance(answer, exceptions.MovedError):
-            self.answer.set_exception(answer)
-        else:
-            self.answer.set_exception(unavailable(answer) or answer)
+                self._scripts = await ScriptConnection.open(
+                    self._new_connection(), _TIMEOUT_SECONDS
+                )
+        except Exception as failure:
+            error = failure
+        finally:
+            self._connecting = None
+            due, self._due = self._due, []
+            for run in due:
+                if self._scripts and self._scripts.is_open:
+                    self._scripts.run(run)
+                else:
+                    run.settle(error)
 
 
 def _client(address: StoreAddress, place: Place, timeout: float | None) -> Redis:
-    options = connection_options(address.login, timeout=timeout) | {"db": address.db}
-    kind: type[Connection | SocketConnection]
-    if not place.port:
-        kind, options["path"] = SocketConnection, place.host
-    else:
-        kind = Connection if address.tls is None else SSLConnection
-        options |= {"host": place.host, "port": place.port, **(address.tls or {})}
+    kind, options = _kind_of(address, place, timeout)
     pool = ConnectionPool(connection_class=kind, max_connections=_MAX_CONNECTIONS, **options)
     return Redis.from_pool(pool)
+
+
+def _connection(address: StoreAddress, place: Place) -> Connection:
+    kind, options = _kind_of(address, place, _TIMEOUT_SECONDS)
+    # The older protocol, in which nothing arrives unasked.
+    connection: Connection = kind(**options | {"protocol": 2})
+    return connection
+
+
+def _kind_of(
+    address: StoreAddress, place: Place, timeout: float | None
+) -> tuple[type[Any], dict[str, Any]]:
+    """Returns the driver's class of connections to a server, and its options."""
+    options = connection_options(address.login, timeout=timeout) | {"db": address.db}
+    if not place.port:
+        return SocketConnection, options | {"path": place.host}
+    options |= {"host": place.host, "port": place.port, **(address.tls or {})}
+    return (Connection if address.tls is None else SSLConnection), options

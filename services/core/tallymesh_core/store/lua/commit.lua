@@ -7,15 +7,15 @@
 --          micros, age, elapsed}, …}; sums are numbers, or strings where a double would not hold them;
 --          what does not apply is false; micros is the processor time of each, age how long ago the
 --          first was begun, elapsed how long all took together, all in microseconds
--- RETURNS  {accepted, refused, {{ref, 1 if it has ended, else 0}, …} of jobs that changed}; a repeat
---          of a result that counted is accepted and counts nothing
+-- RETURNS  {accepted, refused, {line of an event, …}}: what it tells to everyone as well; a repeat of
+--          a result that counted is accepted and counts nothing
 local P = KEYS[1]
 --!include clock
 --!include job
 --!include letter
 local uid, worker, most_kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local ms = now()
-local accepted, refused, changed = 0, 0, {}
+local accepted, refused = 0, 0
 -- Bytes of a chunk's record: worker's index, attempt, refused results, and when leased, started and
 -- committed, in milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
@@ -151,7 +151,6 @@ local function end_single(job, attempt, sum, result, micros, age)
     end
     end_leased(job, leased, unpack(fields))
   end
-  changed[#changed + 1] = {job.ref, 1}
 end
 
 local FIELDS = {'state', 'epoch', 'n', 'done', 'created', 'additive', 'next', 'abacus', 'ttl', 'timeout',
@@ -203,7 +202,6 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     accepted = accepted + 1
     keep_result(ref, result)
     finish(ref, job.state, 'SUCCEEDED', ms, 'last_step', worker .. ' ' .. attempt)
-    changed[#changed + 1] = {ref, 1}
   elseif n == 1 and done == 0 and (sums or result) then
     accepted = accepted + 1
     end_single(job, attempt, sums and sums[1], result, micros and micros[1], age)
@@ -287,7 +285,6 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
         call_many('HSET', P .. 'parts:' .. ref, kept)
         all_kept = redis.call('HINCRBY', key, 'kept', kept_bytes)
       end
-      local has_ended = true
       if not is_exact then
         redis.call('HSET', key, 'spoilt', 1)
         fail_job(ref, job.state, ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
@@ -297,15 +294,14 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           string.format('the partial results take more than %d bytes', most_kept))
       elseif not is_over then
         emit(ref, 'committed')
-        has_ended = false
       else
-        has_ended = conclude(ref, job.state, ms, is_additive)
+        if not is_additive then emit(ref, 'committed') end
+        conclude(ref, job.state, ms, is_additive)
       end
-      changed[#changed + 1] = {ref, has_ended and 1 or 0}
     end
   end
 end
 call_many('SREM', P .. 'held:' .. uid, over_held)
 for ttl, places in pairs(over_places) do forget_later(ttl, ms, places) end
 move_all(over_ids, 'RUNNING', 'SUCCEEDED')
-return tell({accepted, refused, changed})
+return tell({accepted, refused, news})

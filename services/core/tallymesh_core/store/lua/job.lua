@@ -198,8 +198,7 @@ local function set_tries(ref, index, failed, lost, before)
   redis.call('HSET', P .. 'tries:' .. ref, index, pack_tries(failed, lost, before))
 end
 
--- Every chunk is counted or given up: ends the job, or lets its last step be leased. Answers whether
--- it has ended.
+-- Every chunk is counted or given up: ends the job, or lets its last step be leased.
 local function conclude(ref, state, ms, is_additive)
   if is_additive then
     finish(ref, state, 'SUCCEEDED', ms)
@@ -207,5 +206,4 @@ local function conclude(ref, state, ms, is_additive)
     redis.call('HSET', P .. 'job:' .. ref, 'counted', string.format('%d', ms))
     make_ready(ref)
   end
-  return is_additive
 end

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/dispatch_service.proto.
  */
 export const file_tallymesh_v1_dispatch_service: GenFile = /*@__PURE__*/
-  fileDesc("CiN0YWxseW1lc2gvdjEvZGlzcGF0Y2hfc2VydmljZS5wcm90bxIMdGFsbHltZXNoLnYxItYBCgZXb3JrZXISDAoEbmFtZRgBIAEoCRILCgN1aWQYAiABKAkSDQoFc2xvdHMYAyABKAUSDwoHa2VybmVscxgEIAMoCRIOCgZxdWV1ZXMYBSADKAkSMAoGbGFiZWxzGAYgAygLMiAudGFsbHltZXNoLnYxLldvcmtlci5MYWJlbHNFbnRyeRIPCgd2ZXJzaW9uGAcgASgJEg8KB2FkZHJlc3MYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AWIGcHJvdG8z");
+  fileDesc("CiN0YWxseW1lc2gvdjEvZGlzcGF0Y2hfc2VydmljZS5wcm90bxIMdGFsbHltZXNoLnYxIukBCgZXb3JrZXISDAoEbmFtZRgBIAEoCRILCgN1aWQYAiABKAkSDQoFc2xvdHMYAyABKAUSDwoHa2VybmVscxgEIAMoCRIOCgZxdWV1ZXMYBSADKAkSMAoGbGFiZWxzGAYgAygLMiAudGFsbHltZXNoLnYxLldvcmtlci5MYWJlbHNFbnRyeRIPCgd2ZXJzaW9uGAcgASgJEg8KB2FkZHJlc3MYCCABKAkSEQoJbGlicmFyaWVzGAkgAygJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw");
 
 /**
  * A worker process.
@@ -79,6 +79,14 @@ export type Worker = Message<"tallymesh.v1.Worker"> & {
    * @generated from field: string address = 8;
    */
   address: string;
+
+  /**
+   * What its kernels compute with and why that, a line each, such as "libprimesieve 12.9 (wheel): newer
+   * than 11.0 (system)": at most 16 lines of 1 to 255 printable characters.
+   *
+   * @generated from field: repeated string libraries = 9;
+   */
+  libraries: string[];
 };
 
 /**
