@@ -24,11 +24,16 @@ async def succeed(scheduler: Scheduler) -> str:
 
 
 async def merge(scheduler: Scheduler) -> str:
-    ref = await scheduler.submit(chunk_count=2, additive=False, ttl_ms=1000)
+    # What is not short has a key of its own.
+    ref = await scheduler.submit(
+        chunk_count=2, additive=False, ttl_ms=1000, work=b"w" * 100, labels={"l": "x" * 100}
+    )
     (span,) = await scheduler.take("w1")
     await scheduler.commit("w1", span, sums=None, partials=(b"a", b"b"))
     (step,) = await scheduler.take("w1")
-    await scheduler.commit("w1", step, sums=None, result=b"ab")
+    await scheduler.commit("w1", step, sums=None, result=b"ab" * 100)
+    kinds = {key.partition(":")[0] for key in await scheduler.keys()}
+    assert {"spec", "work", "result", "label"} <= kinds
     return ref
 
 
@@ -71,9 +76,17 @@ async def post(scheduler: Scheduler) -> str:
     return ref
 
 
+async def succeed_alone(scheduler: Scheduler) -> str:
+    ref = await scheduler.submit(chunk_count=1, ttl_ms=1000, labels={"l": "x"})
+    (span,) = await scheduler.take("w1")
+    await scheduler.commit("w1", span)
+    assert {key for key in await scheduler.keys() if ref in key} == {f"job:{ref}"}
+    return ref
+
+
 @pytest.mark.parametrize(
     "live",
-    [succeed, merge, fail_replayed, time_out, cancel_running, post],
+    [succeed, succeed_alone, merge, fail_replayed, time_out, cancel_running, post],
     ids=lambda f: f.__name__,
 )
 async def test_no_key_outlives_its_owner(

@@ -19,9 +19,9 @@ from tallymesh_core.store import specs
 
 #: Most cells of the map of a job's chunks.
 MAX_CELLS = 256
-#: What is read of a job's hash; the first five are those that snapshot.lua looks at.
+#: What is read of a job's hash; the first six are those that snapshot.lua looks at.
 FIELDS = (
-    *("state", "epoch", "n", "done", "end"),
+    *("state", "epoch", "n", "done", "end", "spec"),
     *("version", "created", "started", "ended", "counted", "lay", "acknowledged", "stopped"),
     *("total", "result", "result_bytes", "worker", "refused", "failed", "lost", "cpu"),
     *("error_reason", "error_chunk", "error_worker", "error_message"),
@@ -57,22 +57,9 @@ def accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
 
 def read(tenant: str, job_id: str, raw: Sequence[Any], *, chunk_map: bool) -> JobRecord:
     """Returns a job from what snapshot.lua answers for it."""
-    (
-        values,
-        spec,
-        now_ms,
-        running,
-        holders,
-        retrying,
-        retry_ms,
-        shares,
-        by,
-        dead,
-        replays,
-        *cells,
-    ) = raw
+    values, now_ms, running, holders, retrying, retry_ms, shares, by, dead, replays, *cells = raw
     kept = dict(zip(FIELDS, values, strict=True))
-    spec, work_bytes = specs.unpack(spec)
+    spec, work_bytes = specs.unpack(kept["spec"])
     state = JobState(kept["state"].decode())
     number = _numbers(kept)
     created, started, ended = number("created"), number("started"), number("ended")
@@ -195,24 +182,19 @@ def _replay(raw: bytes) -> Replay:
 def _map(count: int, done: int, bits: bytes, running: Sequence[int]) -> dict[str, Any]:
     """Draws the map of a job's chunks: how many a cell stands for, and the cells."""
     per_cell = -(-count // MAX_CELLS)
-    starts = range(0, count, per_cell)
-    if done in (0, count):
-        cells = bytearray([100 if done else 0]) * len(starts)
-    else:
-        cells = bytearray(
-            _count(bits, first, min(first + per_cell, count))
-            * 100
-            // (min(first + per_cell, count) - first)
-            for first in starts
-        )
+    cells = bytearray(-(-count // per_cell))
+    if done == count:
+        cells = bytearray(b"d") * len(cells)
+    elif done:
+        # The last cell may stand for fewer: what it lacks is not set.
+        bits = bits.ljust(-(-len(cells) * per_cell // 8), b"\0")
+        mask, last = (1 << per_cell) - 1, 0
+        for cell in range(len(cells)):
+            first, last = last, last + per_cell
+            some = int.from_bytes(bits[first >> 3 : last + 7 >> 3], "big") >> (-last & 7) & mask
+            cells[cell] = some.bit_count() * 100 // min(per_cell, count - first)
     for cell in running:
         # The last step stands in none.
         if cell < len(cells):
             cells[cell] |= 128
     return {"per_cell": per_cell, "cells": bytes(cells)}
-
-
-def _count(bits: bytes, first: int, last: int) -> int:
-    """Counts the bits that are set from one on and before another; the first is the highest."""
-    some = int.from_bytes(bits[first // 8 : -(-last // 8)].ljust(-(-last // 8) - first // 8, b"\0"))
-    return (some >> -last % 8 & (1 << last - first) - 1).bit_count()

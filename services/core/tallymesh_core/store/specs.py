@@ -1,5 +1,6 @@
 """How the store keeps what never changes of a job: its spec, encoded once."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -36,6 +37,7 @@ def pack(job: NewJob) -> bytes:
     return bytes(msgpack.packb(spec))
 
 
+@lru_cache(4096)
 def unpack(packed: bytes) -> tuple[JobSpec, int]:
     """Returns a job's spec, and the length of its work."""
     spec = msgpack.unpackb(packed)

@@ -2,12 +2,12 @@
 --
 -- KEYS     1 prefix of the shard's keys
 -- ARGV     1 most cells of a chunk map, or 0 for none, 2 '1' to read ended jobs only, 3 how many fields
---          of a job are asked for, 4 … these (state, epoch, n, done and end, then any), then refs
--- RETURNS  for each ref {its fields, its spec as specs.py packs it, now in ms, chunks running, workers that
---          hold one, chunks retrying, soonest retry in ms or '', sum of the fractions of running chunks as
---          text, worker and count in turn, chunks given up, replays as replay.lua writes them, bits of
---          counted chunks or '', cells of the map in which chunks run}, or {} where there is no such job,
---          or {''} where it has not ended and only ended ones are to be read
+--          of a job are asked for, 4 … these (state, epoch, n, done, end and spec, then any), then refs
+-- RETURNS  for each ref {its fields, now in ms, chunks running, workers that hold one, chunks retrying,
+--          soonest retry in ms or '', sum of the fractions of running chunks as text, worker and count in
+--          turn, chunks given up, replays as replay.lua writes them, bits of counted chunks or '', cells of
+--          the map in which chunks run}, or {} where there is no such job, or {''} where it has not ended
+--          and only ended ones are to be read
 local P = KEYS[1]
 --!include clock
 local most, count = tonumber(ARGV[1]), tonumber(ARGV[3])
@@ -20,9 +20,9 @@ local function read(ref)
   if not state then return {} end
   local has_ended = state ~= 'PENDING' and state ~= 'RUNNING'
   if ARGV[2] == '1' and not has_ended then return {''} end
-  local spec = redis.call('HGET', P .. 'job:' .. ref, 'spec') or redis.call('GET', P .. 'spec:' .. ref)
-  local answer = {job, spec, ms, 0, 0, 0, '', '0', {}, 0, {}, '', {}}
-  if epoch ~= '1' then answer[11] = redis.call('LRANGE', P .. 'replays:' .. ref, 0, -1) end
+  job[6] = job[6] or redis.call('GET', P .. 'spec:' .. ref)
+  local answer = {job, ms, 0, 0, 0, '', '0', {}, 0, {}, '', {}}
+  if epoch ~= '1' then answer[10] = redis.call('LRANGE', P .. 'replays:' .. ref, 0, -1) end
   -- Of one that ended with its one chunk nothing more is kept.
   if alone then return answer end
 
@@ -37,17 +37,17 @@ local function read(ref)
     for _, fraction in ipairs(redis.call('HVALS', P .. 'fractions:' .. ref)) do
       share = share + tonumber(fraction)
     end
-    answer[4], answer[5] = #leases / 2, workers
-    answer[6] = redis.call('ZCARD', P .. 'later:' .. ref)
-    answer[7] = redis.call('ZRANGE', P .. 'later:' .. ref, 0, 0, 'WITHSCORES')[2] or ''
-    answer[8] = string.format('%.6f', share)
-    for cell in pairs(cells) do table.insert(answer[13], cell) end
+    answer[3], answer[4] = #leases / 2, workers
+    answer[5] = redis.call('ZCARD', P .. 'later:' .. ref)
+    answer[6] = redis.call('ZRANGE', P .. 'later:' .. ref, 0, 0, 'WITHSCORES')[2] or ''
+    answer[7] = string.format('%.6f', share)
+    for cell in pairs(cells) do table.insert(answer[12], cell) end
   end
-  answer[9] = redis.call('HGETALL', P .. 'by:' .. ref)
-  answer[10] = redis.call('HLEN', P .. 'dead:' .. ref)
+  answer[8] = redis.call('HGETALL', P .. 'by:' .. ref)
+  answer[9] = redis.call('HLEN', P .. 'dead:' .. ref)
   -- Of a job that has none or all of its chunks counted they are known.
   if most > 0 and done ~= '0' and done ~= n then
-    answer[12] = redis.call('GETRANGE', P .. 'bits:' .. ref, 0, -1)
+    answer[11] = redis.call('GETRANGE', P .. 'bits:' .. ref, 0, -1)
   end
   return answer
 end
