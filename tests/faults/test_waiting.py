@@ -123,7 +123,9 @@ def start_waiting(address: str, count: int, job: str = "x", timeout: float = TIM
 
 
 def start_silence(processes: Processes, port: int, *words: str) -> Process:
-    started = processes.start([sys.executable, "-m", "tests.harness.silent_server", str(port), *words])
+    started = processes.start(
+        [sys.executable, "-m", "tests.harness.silent_server", str(port), *words]
+    )
     eventually_sync(lambda: "ready" in started.output(), message="the server being ready")
     return started
 
