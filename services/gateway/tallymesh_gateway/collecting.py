@@ -41,18 +41,17 @@ class Collections:
         self._by_ref: dict[str, list[_Collection]] = {}
         self._closing = False
 
-    def notice(self, events: list[JobChanged] | Interrupted) -> None:
-        """Takes note of what the store tells."""
+    def notice(self, events: Sequence[JobChanged] | Interrupted) -> None:
+        """Takes note of what the store tells, by its events or in answer to a commit."""
         if isinstance(events, Interrupted):
             for ref in self._by_ref:
-                self.touch(ref)
+                self._look_at(ref)
             return
         for event in events:
             if event.kind == "ended":
-                self.touch(event.ref)
+                self._look_at(event.ref)
 
-    def touch(self, ref: str) -> None:
-        """Takes note that a job has ended, before the store's events tell it."""
+    def _look_at(self, ref: str) -> None:
         for collection in self._by_ref.get(ref, ()):
             collection.look_at(ref.rpartition("/")[2])
 

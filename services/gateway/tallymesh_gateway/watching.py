@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
+import math
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any
 
 from tallymesh.v1 import job_pb2
@@ -11,17 +12,9 @@ from tallymesh_core.domain.jobs import JobRecord
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.pacing import WatchPace
 
-#: Changes are told at most so often, except the end.
-_PACE_SECONDS = 0.05
-#: After a pause the first of them may be so much ahead of the pace, so that each of a few is told
-#: at once.
-_AHEAD_SECONDS = 0.15
-#: With very many watchers the pace slows by so much for each, to bound the cost.
-_PACE_PER_WATCHER_SECONDS = 0.0002
 KEEPALIVE_SECONDS = 5.0
-#: A commit to a job of so many chunks may well be its last: the job is read along with it.
-_SMALL_JOB = 64
 
 
 class _Watch:
@@ -30,17 +23,67 @@ class _Watch:
     def __init__(self, tenant: str, job_id: str) -> None:
         self.tenant, self.job_id = tenant, job_id
         self.watchers = 0
-        self.is_small = False
         self.record: JobRecord | None = None
         self.delta: job_pb2.JobEvent | None = None
         self.failure: Exception | None = None
-        self.changed = asyncio.Event()
-        self.ended = asyncio.Event()
         self.told = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.reading = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._pace = WatchPace(self._loop.time())
+        # What happened before this may go unseen, so a look is due whatever comes; but the first
+        # watcher is just being told how things stand.
+        self._pace.note("ready", self._loop.time(), watchers=1)
+        self._newest = 0
+        self._sooner = asyncio.Event()
 
-    def tell(self) -> None:
+    @property
+    def may_read(self) -> bool:
+        """Whether the job may be read for a commit now."""
+        return not self.reading.locked() and self._pace.is_free(self._loop.time())
+
+    def note(self, kind: str, version: int) -> None:
+        """Takes note of a change, unless it has been told already."""
+        if self.record is None or version > self.record.version:
+            self._newest = max(self._newest, version)
+            if self._pace.note(kind, self._loop.time(), self.watchers):
+                self._sooner.set()
+
+    def note_gap(self) -> None:
+        """Takes note that changes may have been missed, the end among them."""
+        self._pace.note("ended", self._loop.time(), self.watchers)
+        self._sooner.set()
+
+    async def wait_until_due(self) -> None:
+        """Waits until the job is to be read."""
+        while (left := self._pace.due - self._loop.time()) > 0:
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left if left < math.inf else None):
+                    await self._sooner.wait()
+
+    def is_due(self) -> bool:
+        """Tells whether the job is to be read."""
+        return self._pace.due <= self._loop.time()
+
+    def begin(self, *, commit: bool = False) -> None:
+        """Takes note that the job is being read; as of WatchPace."""
+        self._pace.begin(self._loop.time(), self.watchers, commit=commit)
+
+    def tell(self, record: JobRecord, delta: job_pb2.JobEvent | None) -> None:
         """Wakes all watchers to the new state."""
+        self.record, self.delta = record, delta
+        if self._newest <= record.version:
+            # What was noted while it was being read is in it.
+            self._pace.settle()
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Wakes all watchers to what keeps them from going on."""
+        self.failure = error
+        self._wake()
+
+    def _wake(self) -> None:
         told, self.told = self.told, asyncio.Event()
         told.set()
 
@@ -55,48 +98,34 @@ class Watches:
         self._watches: dict[str, _Watch] = {}
         self._closing = False
 
-    def notice(self, events: list[JobChanged] | Interrupted) -> None:
-        """Takes note of what the store tells."""
+    def notice(self, events: Sequence[JobChanged] | Interrupted) -> None:
+        """Takes note of what the store tells, by its events or in answer to a commit."""
         if isinstance(events, Interrupted):
             for watch in self._watches.values():
-                watch.changed.set()
-                watch.ended.set()
+                watch.note_gap()
             return
         for event in events:
-            watched = self._watches.get(event.ref)
-            if watched and not (watched.record and watched.record.version >= event.version):
-                watched.changed.set()
-                if event.kind == "ended":
-                    watched.ended.set()
+            if watched := self._watches.get(event.ref):
+                watched.note(event.kind, event.version)
 
     def looks(self, refs: Iterable[str]) -> list[Coroutine[Any, Any, None]]:
         """Returns what is to be read along with a commit to these jobs, right after it."""
         found = (self._watches.get(ref) for ref in refs)
-        return [self._look(watch) for watch in found if watch and watch.is_small]
+        return [self._look(watch) for watch in found if watch and watch.may_read]
 
     async def _look(self, watch: _Watch) -> None:
         # The worker whose commit this goes along with must not hear of a watch's trouble; whoever
         # follows the job meets it too.
         with contextlib.suppress(Exception):
-            record = await self._jobs.get(watch.tenant, watch.job_id)
-            if record.state.is_final:
-                self._forget(watch)
-                watch.record = record
-                watch.tell()
-
-    def touch(self, ref: str, ended: bool) -> None:
-        """Takes note that a job has changed, before the store's events tell it."""
-        if watched := self._watches.get(ref):
-            watched.changed.set()
-            if ended:
-                watched.ended.set()
+            async with watch.reading:
+                watch.begin(commit=True)
+                await self._read(watch)
 
     def close(self) -> None:
         """Ends all watches, so that their clients go on at another gateway."""
         self._closing = True
         for watch in self._watches.values():
-            watch.failure = ShuttingDown(self._node)
-            watch.tell()
+            watch.fail(ShuttingDown(self._node))
 
     async def watch(
         self, tenant: str, job_id: str, known: JobRecord | None = None
@@ -122,7 +151,6 @@ class Watches:
             record = known or await self._jobs.get(tenant, job_id)
             yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
             version = record.version
-            watch.is_small = record.chunk_count <= _SMALL_JOB
             while not record.state.is_final:
                 if watch.task is None:
                     watch.task = asyncio.create_task(self._follow(watch))
@@ -158,37 +186,29 @@ class Watches:
             del self._watches[ref]
 
     async def _follow(self, watch: _Watch) -> None:
-        """Reads the job whenever it has changed, no faster than the pace."""
+        """Reads the job whenever it has changed, at the watch's pace."""
         try:
-            # What happened before this began may have gone unseen, so a look is due whatever comes;
-            # but the watcher has just been told how things stand.
-            watch.changed.set()
-            loop = asyncio.get_running_loop()
-            due = loop.time()
             while watch.record is None or not watch.record.state.is_final:
-                pace = max(_PACE_SECONDS, watch.watchers * _PACE_PER_WATCHER_SECONDS)
-                due += pace
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(due):
-                        await watch.ended.wait()
-                watch.ended.clear()
-                await watch.changed.wait()
-                watch.changed.clear()
-                due = max(due, loop.time() - _AHEAD_SECONDS)
-                if watch.record and watch.record.state.is_final:
-                    return
-                record = await self._jobs.get(watch.tenant, watch.job_id)
-                if not record.state.is_final:
-                    watch.delta = job_pb2.JobEvent(
-                        version=record.version, delta=await self._answers.delta(record)
-                    )
-                else:
-                    # The job may be replayed while some here still read of its end.
-                    self._forget(watch)
-                watch.record = record
-                watch.tell()
+                await watch.wait_until_due()
+                async with watch.reading:
+                    # It may just have been read along with a commit.
+                    if watch.is_due():
+                        watch.begin()
+                        await self._read(watch)
         except Exception as error:
             # Who watches is told, whatever it is; who comes later begins anew.
             self._forget(watch)
-            watch.failure = error
-            watch.tell()
+            watch.fail(error)
+
+    async def _read(self, watch: _Watch) -> None:
+        """Reads the job, and tells all who watch it."""
+        record = await self._jobs.get(watch.tenant, watch.job_id)
+        delta = None
+        if record.state.is_final:
+            # The job may be replayed while some here still read of its end.
+            self._forget(watch)
+        else:
+            delta = job_pb2.JobEvent(
+                version=record.version, delta=await self._answers.delta(record)
+            )
+        watch.tell(record, delta)

@@ -14,43 +14,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tallymesh.v1 import dispatch_service_pb2, errors_pb2
+from tallymesh_worker import pacing
 from tallymesh_worker.jobs import Job, Jobs
 from tallymesh_worker.outbox import Outbox
 from tallymesh_worker.pool import Pool
 from tallymesh_worker.process import ComputeProcess, RunningChunk
 from tallymesh_worker.spans import Span
 from tallymesh_worker.times import Times
-
-# A call asks for what could be begun within this time. What could not be begun within twice that is
-# handed back, so that what was asked for is mostly kept.
-ASK_SECONDS: Final = 0.05
-KEEP_SECONDS: Final = 0.1
-# A process that has less than this to do is worth a call of its own: a tick and a few round trips.
-DRY_SECONDS: Final = 0.03
-# Asked for beside one chunk a slot while nothing is known of their length: two slots take a job of
-# 16 chunks in one go.
-UNKNOWN_CHUNKS: Final = 14
-# Most chunks asked for at a time, however quick they are: each call names all that is held.
-MAX_ROOM: Final = 4096
-# A process that has less than this to do is sent more, and then at most so much again.
-BATCH_SECONDS: Final = 0.01
-# Less work than this is worth neither a batch of its own nor taking back from a process.
-WORTHWHILE_SECONDS: Final = 0.001
-# A chunk of unknown length that takes longer than this is a long one.
-LONG_SECONDS: Final = 0.05
-# How often running chunks are looked at.
-TICK_SECONDS: Final = 0.025
-# A result waits for company half as long as its chunk took, but within these bounds: the least is
-# far less than a call takes, so that what two processes end together is told together.
-MIN_COMPANY_SECONDS: Final = 0.0003
-MAX_COMPANY_SECONDS: Final = 0.025
-# Progress is told of chunks that take longer than this.
-PROGRESS_SECONDS: Final = 0.25
-# Weight of the newest measurement in the mean over all jobs.
-_WEIGHT: Final = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +118,7 @@ class Foreman:
         now = {
             chunk.span: chunk.fraction
             for chunk in self.running()
-            if chunk.elapsed > PROGRESS_SECONDS and chunk.fraction > 0
+            if chunk.elapsed > pacing.PROGRESS_SECONDS and chunk.fraction > 0
         }
         changed = [(span, share) for span, share in now.items() if self._told.get(span) != share]
         self._told = now
@@ -154,11 +126,11 @@ class Foreman:
 
     def room(self) -> int:
         """Returns how many more chunks could be begun soon."""
-        return 0 if self.draining else self._fit(ASK_SECONDS)[2]
+        return 0 if self.draining else self._fit(pacing.HORIZON_SECONDS)[2]
 
     def is_running_dry(self) -> bool:
         """Tells whether a process is about to have nothing to do."""
-        return not self.draining and self._fit(DRY_SECONDS)[2] > 0
+        return not self.draining and self._fit(pacing.HORIZON_SECONDS / 2)[2] > 0
 
     # What the mesh says.
 
@@ -233,18 +205,14 @@ class Foreman:
         """Hands in results."""
         mean = times.mean_seconds
         job.measure(mean)
-        self._typical = (
-            mean if self._typical is None else self._typical + _WEIGHT * (mean - self._typical)
-        )
+        self._typical = pacing.blended(self._typical, mean)
         if job.is_given_out and not self._holds_any():
             self._typical = None  # what comes next may be of another kind
         self.chunks_done += chunks.count
-        # While more of the job is being computed here, a result waits a little for company.
-        has_company = chunks.count < job.chunk_count and any(
-            span.job == chunks.job for span in self.spans()
-        )
-        patience = max(MIN_COMPANY_SECONDS, min(mean / 2, MAX_COMPANY_SECONDS))
-        due = time.monotonic() + patience if has_company else 0.0
+        # Whoever waits for a job of one chunk waits for nothing else.
+        ends = self._next_ends(job) if job.chunk_count > 1 else ()
+        patience = pacing.patience(mean, ends)
+        due = time.monotonic() + patience if patience else 0.0
         self._outbox.add_values(chunks, values, times, due=due)
         self._pump()
         self.news()
@@ -334,7 +302,7 @@ class Foreman:
             self._spread(processes)
         if not self._ticking and any(not process.idle for process in processes):
             self._ticking = True
-            asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
+            asyncio.get_running_loop().call_later(pacing.TICK_SECONDS, self._look)
 
     def _spread(self, processes: list[ComputeProcess]) -> None:
         loads = {process: self._load(process) for process in processes}
@@ -348,14 +316,10 @@ class Foreman:
                 # Who knows how long they are: an even share for each, to be shared out again.
                 process = idle[0]
                 size = math.ceil(waiting / len(idle))
-            elif duration is None or loads[process] > BATCH_SECONDS:
+            elif duration is None or loads[process] > pacing.BATCH_SECONDS:
                 return
             else:
-                # Batches shrink as work runs out, so that all processes end together.
-                share = math.ceil(waiting / (2 * len(loads)))
-                smallest = int(WORTHWHILE_SECONDS / duration)
-                largest = int(BATCH_SECONDS / duration)
-                size = max(1, min(max(share, smallest), largest))
+                size = pacing.batch_size(waiting, len(loads), duration)
             span, rest = self._waiting.popleft().split(size)
             if rest:
                 self._waiting.appendleft(rest)
@@ -374,7 +338,7 @@ class Foreman:
             return count * max(running.elapsed, duration or 0.0)
 
         busiest = max(processes, key=behind)
-        if behind(busiest) > WORTHWHILE_SECONDS:
+        if behind(busiest) > pacing.WORTHWHILE_SECONDS:
             self._requeue(busiest.withdraw())
 
     def _look(self) -> None:
@@ -386,12 +350,12 @@ class Foreman:
                 continue
             if chunk.elapsed > chunk.job.timeout:
                 self._requeue(self._stop(process, chunk, _Fate.TIMED_OUT))
-            elif chunk.elapsed > LONG_SECONDS:
+            elif chunk.elapsed > pacing.HORIZON_SECONDS:
                 if chunk.job.duration is None:
                     chunk.job.measure(chunk.elapsed)
-                if self._remaining(chunk) > BATCH_SECONDS:
+                if self._remaining(chunk) > pacing.BATCH_SECONDS:
                     self._requeue(process.withdraw())
-        kept, surplus, _ = self._fit(KEEP_SECONDS)
+        kept, surplus, _ = self._fit(2 * pacing.HORIZON_SECONDS)
         if surplus:
             self._waiting = deque(kept)
             self._outbox.add_returned(surplus)
@@ -405,23 +369,21 @@ class Foreman:
             Those waiting that can, those that cannot, and how many more of typical length could.
         """
         processes = [process for process in self.pool.active() if process.accepts]
-        loads = sorted(load for process in processes if (load := self._load(process)) <= horizon)
-        unknown = len(loads) + UNKNOWN_CHUNKS
-        for process in processes:
-            unknown -= sum(span.count for job, span in process.sent() if not self._duration(job))
-
-        def capacity(duration: float | None) -> int:
-            if not loads:
-                return 0
-            if duration is None:
-                return max(0, unknown)
-            return sum(1 + int((horizon - load) / duration) for load in loads)
-
+        sizes, room = pacing.fit(
+            [(span.count, self._duration(self._job(span))) for span in self._waiting],
+            [self._load(process) for process in processes],
+            horizon,
+            unknown=sum(
+                span.count
+                for process in processes
+                for job, span in process.sent()
+                if not self._duration(job)
+            ),
+            typical=self._typical,
+        )
         kept: list[Span] = []
         surplus: list[Span] = []
-        for span in self._waiting:
-            duration = self._duration(self._job(span))
-            size = 0 if surplus else min(capacity(duration), span.count)
+        for span, size in zip(self._waiting, sizes, strict=True):
             if size == 0:
                 surplus.append(span)
                 continue
@@ -429,14 +391,16 @@ class Foreman:
             kept.append(fitting)
             if rest:
                 surplus.append(rest)
-            if duration is None:
-                unknown -= size
-            elif duration > horizon:
-                loads = loads[size:]
-            else:
-                each = size * duration / len(loads)
-                loads = [load + each for load in loads if load + each <= horizon]
-        return kept, surplus, 0 if surplus else min(capacity(self._typical), MAX_ROOM)
+        return kept, surplus, room
+
+    def _next_ends(self, job: Job) -> Iterator[float]:
+        """Yields in how many seconds each process is expected to end a chunk of a job."""
+        for process in self.pool.active():
+            if running := process.running():
+                if running.job is job:
+                    yield self._remaining(running)
+            elif (sent := next(process.sent(), None)) and sent[0] is job:
+                yield self._duration(job) or 0.0
 
     def _load(self, process: ComputeProcess) -> float:
         """How many seconds a process needs for what it has been sent; infinite if unknown."""
@@ -447,13 +411,7 @@ class Foreman:
 
     def _remaining(self, chunk: RunningChunk) -> float:
         """How many seconds a running chunk still needs; infinite if unknown."""
-        duration = self._duration(chunk.job)
-        if duration is None:
-            return 0.0 if chunk.elapsed <= LONG_SECONDS else math.inf
-        if chunk.elapsed < duration:
-            return duration - chunk.elapsed
-        # A little late means about to end; far too late means that it is unlike the others.
-        return 0.0 if chunk.elapsed < 2 * duration else chunk.elapsed
+        return pacing.remaining(self._duration(chunk.job), chunk.elapsed)
 
     def _duration(self, job: Job) -> float | None:
         """How long a chunk takes: as the others of its job, else as those of other jobs."""

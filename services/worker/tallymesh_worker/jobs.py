@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallymesh.v1 import dispatch_service_pb2, work_pb2
+from tallymesh_worker.pacing import blended
 
 # Jobs kept though none of their chunks is held, as more may come: few, as each is named in every
 # call. What is forgotten too early is sent again.
 RECENT_JOBS: Final = 32
-# Weight of the newest measurement in a job's mean: high, as chunks of one job may drift.
-_WEIGHT: Final = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -42,10 +41,7 @@ class Job:
 
     def measure(self, seconds: float) -> None:
         """Takes the time of a chunk, or the mean of a few, into the mean."""
-        if self.duration is None:
-            self.duration = seconds
-        else:
-            self.duration += _WEIGHT * (seconds - self.duration)
+        self.duration = blended(self.duration, seconds)
 
 
 class Jobs:

@@ -22,6 +22,7 @@ import grpc.aio
 
 from tallymesh.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
 from tallymesh_core.rpc.channel import MAX_DISPATCH_BYTES, open_channel
+from tallymesh_worker import pacing
 from tallymesh_worker.foreman import Foreman
 from tallymesh_worker.jobs import Jobs
 from tallymesh_worker.outbox import Outbox, Parcel
@@ -37,20 +38,6 @@ MAX_TELLING: Final = 2
 # Waiting calls at a time: one that offered nothing, as the worker was full, may still wait when
 # another is opened to offer what has become free.
 MAX_WAITING: Final = 2
-# After chunks have come, the next waiting call is held off for so long: quick results come by then
-# and go with it.
-LULL_SECONDS: Final = 0.003
-# A waiting call that is answered sooner, and with nothing, has not waited. After a few of these in
-# a row the gateway seems not to let calls wait, and is called less often.
-QUICK_SECONDS: Final = 0.02
-MAX_QUICK_ANSWERS: Final = 3
-IMPATIENCE_SECONDS: Final = 0.1
-# Time between calls that tell of progress only.
-PROGRESS_SECONDS: Final = 0.25
-# A gateway that does not answer is tried again after the first, then ever less often; but a store
-# that is back is to be in use within 2 s.
-BACKOFF_SECONDS: Final = 0.1
-MAX_BACKOFF_SECONDS: Final = 1.0
 # A call that fails so often, and not for want of a gateway, fails for what it tells.
 MAX_FAILURES: Final = 8
 # How long a leaving worker tries to tell its last results.
@@ -115,8 +102,7 @@ class Synchronizer:
         self._ids = itertools.count(1)
         self._calls: dict[str, _Call] = {}
         self._wait_seconds = WAIT_SECONDS
-        self._lull_end = 0.0
-        self._quick_answers = 0
+        self._lull = pacing.Lull()
         self._progress_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -188,15 +174,15 @@ class Synchronizer:
         while self._telling() < MAX_TELLING:
             progress = self._foreman.progress() if now >= self._progress_due else []
             if progress:
-                self._progress_due = now + PROGRESS_SECONDS
+                self._progress_due = now + pacing.PROGRESS_SECONDS
             if now < self._outbox.due and not progress and not self._foreman.has_obeyed:
                 break
             self._open(progress, waits=False)
         wants_to_wait = self._telling() == 0 and self._wants_to_wait()
-        if wants_to_wait and now >= self._lull_end:
+        if wants_to_wait and now >= self._lull.end:
             self._open([], waits=True)
             wants_to_wait = False
-        self._look_again(min(self._outbox.due, self._lull_end if wants_to_wait else math.inf) - now)
+        self._look_again(min(self._outbox.due, self._lull.end if wants_to_wait else math.inf) - now)
 
     def _look_again(self, delay: float) -> None:
         """Looks again after so many seconds, if something is due then that no answer will bring."""
@@ -295,7 +281,7 @@ class Synchronizer:
                     logger.error("a gateway refuses a call", extra={"error": error.details()})  # noqa: TRY400
                     self._outbox.take_apart(call.parcel, error.details() or error.code().name)
                     self._end(call)
-                    self._lull_end = time.monotonic() + IMPATIENCE_SECONDS
+                    self._lull.note_refusal(time.monotonic())
                     return
                 self._lose(call, gateway, error)
                 await self._back_off(attempt)
@@ -308,8 +294,7 @@ class Synchronizer:
     async def _back_off(self, attempt: int) -> None:
         """Waits before a call is repeated, ever longer, but not beyond a lost gateway's return."""
         channel = self._channels[self._gateway]
-        delay = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        delay = pacing.pause(attempt, random.random())  # noqa: S311 - spreads load
         if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             await asyncio.sleep(delay)  # it answers, but cannot serve
             return
@@ -343,15 +328,13 @@ class Synchronizer:
             self._foreman.drop([Span.of(chunks) for chunks in answer.stop])
         now = time.monotonic()
         if answer.assignments:
-            self._lull_end = now + LULL_SECONDS
+            self._lull.note_chunks(now)
             self._foreman.take(answer)
         else:
             if call.request.capacity:
                 self._foreman.find_nothing()
-            is_quick = call.waits and not answer.stop and now - call.opened < QUICK_SECONDS
-            self._quick_answers = self._quick_answers + 1 if is_quick else 0
-            is_impatient = self._quick_answers > MAX_QUICK_ANSWERS
-            self._lull_end = now + IMPATIENCE_SECONDS if is_impatient else 0.0
+            waited = now - call.opened if call.waits and not answer.stop else None
+            self._lull.note_nothing(now, waited)
         again = answer.call_again_after.ToMicroseconds() / 1e6
         self._wait_seconds = min(WAIT_SECONDS, again) if again > 0 else WAIT_SECONDS
 

@@ -3,13 +3,16 @@
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, RequestIdReused
-from tallymesh_core.domain.jobs import ChunkSpan
+from tallymesh_core.domain.ids import shard_of_job
+from tallymesh_core.domain.jobs import ChunkSpan, JobFilter, SpanResults
 from tallymesh_core.domain.states import ChunkState, JobState
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tests.harness.polling import eventually
@@ -33,6 +36,41 @@ async def test_job_runs_from_submit_to_its_total(scheduler: Scheduler) -> None:
     assert done.cells == bytes([100] * 4)
     assert done.created_ms <= done.started_ms <= done.ended_ms
     assert await scheduler.working_sets() == {}
+
+
+async def test_a_commit_answers_the_events_that_it_tells_everyone(scheduler: Scheduler) -> None:
+    async def told_since(ref: str, last: bytes) -> tuple[bytes, list[JobChanged]]:
+        shard = shard_of_job(ref.rpartition("/")[2]) or 0
+        client = await client_of(scheduler.store, shard)
+        key = f"{scheduler.store.prefix(shard)}events"
+        entries = await client.xrange(key, min=b"(" + last)
+        lines = [line for _, fields in entries for line in fields[b"news"].decode().split("\n")]
+        return entries[-1][0], [JobChanged.parse(line) for line in lines]
+
+    async def commit(span: ChunkSpan, **form: Any) -> list[JobChanged]:
+        result = SpanResults(span, micros=(1,) * span.count, **form)
+        return (await scheduler.leases.commit("w1", "name-w1", [result])).events
+
+    kinds = []
+    for more in ({"chunk_count": 1}, {"chunk_count": 3}, {"chunk_count": 3, "additive": False}):
+        ref = await scheduler.submit(**more)
+        form = {"sums": (1,)} if more.get("additive", True) else {"partials": (b"a",)}
+        (span,) = await scheduler.take("w1")
+        last, _ = await told_since(ref, b"0")
+        for index in range(span.count):
+            events = await commit(replace(span, first=index, count=1), **form)
+            last, told = await told_since(ref, last)
+            assert events == told
+            assert {event.ref for event in events} == {ref}
+            assert events[-1].version == (await scheduler.job(ref)).version
+            kinds.append([event.kind for event in events])
+        # What is counted already changes nothing.
+        assert await commit(span, **{key: one * span.count for key, one in form.items()}) == []
+    assert kinds == [
+        ["ended"],
+        *(["committed"], ["committed"], ["ended"]),
+        *(["committed"], ["committed"], ["committed", "ready"]),
+    ]
 
 
 async def test_submitting_costs_the_same_for_a_million_chunks(scheduler: Scheduler) -> None:
@@ -314,7 +352,7 @@ async def test_request_id_is_answered_once(scheduler: Scheduler) -> None:
     accepted = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
     assert (accepted.state, accepted.cells) == (JobState.PENDING, bytes(4))
     repeat = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
-    assert replace(repeat, now_ms=accepted.now_ms) == accepted
+    assert replace(repeat, now_ms=accepted.now_ms, work=b"work") == accepted
     with pytest.raises(RequestIdReused):
         await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="other")
     assert sum((await scheduler.jobs.counts()).values()) == 1
@@ -386,20 +424,14 @@ async def test_list_is_newest_first_and_pages(scheduler: Scheduler) -> None:
     seen, before = [], ""
     while True:
         page, before = await scheduler.jobs.list_page(
-            "default", states=(), before=before, limit=3, accept=lambda _: True, from_ms=0
+            "default", JobFilter(), before=before, limit=3
         )
         seen += [job.id for job in page]
         if not before:
             break
     assert seen == made[::-1]
-    page, _ = await scheduler.jobs.list_page(
-        "default",
-        states=(JobState.RUNNING,),
-        before="",
-        limit=3,
-        accept=lambda _: True,
-        from_ms=0,
-    )
+    running = JobFilter(states=(JobState.RUNNING,))
+    page, _ = await scheduler.jobs.list_page("default", running, before="", limit=3)
     assert page == []
 
 

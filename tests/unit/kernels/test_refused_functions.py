@@ -70,7 +70,9 @@ def test_a_kernel_over_messages_that_awaits_is_refused() -> None:
         name = "acme.x"
         work_type = partial_type = result_type = CountPrimes
 
-        async def run(self, work: Any, chunk: Chunk, context: Context) -> Any:
+        async def run(  # type: ignore[override]
+            self, work: Any, chunk: Chunk, context: Context
+        ) -> Any:
             return work
 
         def merge(self, a: Any, b: Any) -> Any:

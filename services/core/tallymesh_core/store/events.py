@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Self
 
 from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.store.connection import Store
@@ -39,6 +40,12 @@ class JobChanged:
     kind: str
     extra: str
 
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Returns the event that a script has written as a line."""
+        ref, version, kind, extra = line.split(" ", 3)
+        return cls(ref, int(version), kind, extra)
+
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
@@ -57,7 +64,7 @@ async def tail(store: Store, shard: int) -> AsyncGenerator[list[JobChanged] | In
                 yield batch
                 continue
             lines = (fields[b"news"].decode().split("\n") for fields in batch)
-            yield [_changed(line) for line in itertools.chain.from_iterable(lines)]
+            yield [JobChanged.parse(line) for line in itertools.chain.from_iterable(lines)]
             # Events come in bursts: after the first, more are awaited to be read together. What
             # happens through this process is known here without them.
             await asyncio.sleep(_LULL_SECONDS)
@@ -99,8 +106,3 @@ async def _entries(
         except StoreUnavailable:
             logger.warning("lost the %s of shard %d; looking again", stream, shard)
             await asyncio.sleep(_RETRY_SECONDS)
-
-
-def _changed(line: str) -> JobChanged:
-    ref, version, kind, extra = line.split(" ", 3)
-    return JobChanged(ref, int(version), kind, extra)

@@ -1,7 +1,7 @@
 """Leases of chunks: who computes what, and what came of it."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from tallymesh_core.domain.jobs import (
     SpanResults,
 )
 from tallymesh_core.store.connection import Store
+from tallymesh_core.store.events import JobChanged
 from tallymesh_core.store.scripts import Script
 
 #: A worker that is not heard of for so long is taken for lost.
@@ -65,12 +66,12 @@ class Committed:
     Attributes:
         accepted: How many counted, or had counted before from the same lease.
         refused: How many did not count.
-        changed: The jobs in which one counted, by ref, and whether that ended them.
+        events: What that changed, as it is also told to everyone.
     """
 
     accepted: int
     refused: int
-    changed: Mapping[str, bool]
+    events: list[JobChanged]
 
 
 class LeaseStore:
@@ -182,7 +183,7 @@ class LeaseStore:
     async def commit(self, uid: str, name: str, results: Sequence[SpanResults]) -> Committed:
         """Counts results."""
         accepted = refused = 0
-        changed: dict[str, bool] = {}
+        events: list[JobChanged] = []
         for shard, batch in self._by_shard(results, lambda result: result.span).items():
             packed = _packb(
                 [
@@ -198,13 +199,13 @@ class LeaseStore:
                     for one in batch
                 ]
             )
-            yes, no, jobs = await self._store.run(
+            yes, no, news = await self._store.run(
                 _COMMIT, shard, uid, name, MAX_PARTIAL_BYTES, packed
             )
             accepted += yes
             refused += no
-            changed |= {ref.decode(): bool(ended) for ref, ended in jobs}
-        return Committed(accepted, refused, changed)
+            events += (JobChanged.parse(line.decode()) for line in news)
+        return Committed(accepted, refused, events)
 
     async def give_back(self, uid: str, spans: Sequence[ChunkSpan]) -> int:
         """Takes back chunks that a worker has not touched; returns how many."""
