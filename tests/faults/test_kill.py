@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from tallymesh import Chunk, Client, CountPrimes, Job, Simulate, TallymeshError, custom
 from tallymesh.jobs import JobHandle
 from tests.harness.commands import running, tallymesh
-from tests.harness.local_mesh import LocalMesh, await_computing, start_mesh
+from tests.harness.local_mesh import LocalMesh, await_computing, computing, start_mesh
 from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
 from tests.harness.processes import Processes
@@ -152,14 +152,16 @@ def test_the_first_result_counts_though_it_is_a_sleepers(mesh: LocalMesh, client
     # Each computes the first of those that it has.
     held = {chunk.worker: chunk.index for chunk in reversed(list(job.chunks())) if chunk.worker}
     (early, its), (late, others) = held.items()
+    leased = len([chunk for chunk in job.chunks() if chunk.worker])
     pids = {name: mesh.pids[name] or 0 for name in held}
     asleep = time.time()
     try:
         for pid in pids.values():
             os.kill(pid, signal.SIGSTOP)  # their compute processes run on, and end
         eventually_sync(
-            lambda: job.refresh().lost_leases >= 2, timeout=30, message="both being missed"
+            lambda: job.refresh().lost_leases == leased, timeout=30, message="both being missed"
         )
+        eventually_sync(lambda: not computing(mesh), timeout=30, message="both having computed")
         os.kill(pids[early], signal.SIGCONT)
         # It hands in what it had, and computes what the other had.
         eventually_sync(
