@@ -5,8 +5,7 @@ from datetime import timedelta
 from tallymesh import Client, CountPrimes, Job, Simulate
 from tests.e2e.conftest import CommandLine
 from tests.harness.commands import run, running
-from tests.harness.local_mesh import LocalMesh, alive, computing
-from tests.harness.polling import eventually_sync
+from tests.harness.local_mesh import LocalMesh, alive, await_computing
 from tests.harness.primes import PRIMES_UP_TO
 
 
@@ -17,8 +16,7 @@ def test_cancel_stops_work_that_does_not_listen(
     work.duration.FromSeconds(3600)
     job = client.submit(work, chunks=2)
     with running(cli.command("jobs", "watch", job.name)) as watch:
-        eventually_sync(lambda: len(computing(mesh)) == 2, message="two processes being busy")
-        busy = computing(mesh)
+        busy = await_computing(mesh, 2)
 
         cancellation = job.cancel().cancellation
 
@@ -36,8 +34,7 @@ def test_cancel_stops_work_that_does_not_listen(
 def test_cancel_stops_formulas(mesh: LocalMesh, client: Client) -> None:
     # Some ten minutes in one call of a library, which only a signal ends.
     job = client.submit(CountPrimes(stop=2**63 - 1, method=CountPrimes.METHOD_COMBINATORIAL))
-    eventually_sync(lambda: len(computing(mesh)) == 1, message="a process being busy")
-    busy = computing(mesh)
+    busy = await_computing(mesh, 1)
 
     cancellation = job.cancel().cancellation
 

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tallymesh import Client, Simulate
 from tallymesh.jobs import JobHandle
-from tests.harness.local_mesh import LocalMesh, alive, computing, start_mesh
+from tests.harness.local_mesh import LocalMesh, alive, await_computing, start_mesh
 from tests.harness.polling import eventually_sync
 from tests.harness.processes import Processes
 
@@ -69,7 +69,7 @@ def test_a_chunk_without_end_goes_to_another_worker(processes: Processes, folder
             return chunk.worker
 
         first = eventually_sync(owner, message="the chunk being leased")
-        (busy,) = eventually_sync(lambda: computing(mesh), message="it being computed")
+        (busy,) = await_computing(mesh, 1)
         leave(mesh, first)
         assert not alive(busy)
         eventually_sync(lambda: owner() not in {"", first}, message="another having it")

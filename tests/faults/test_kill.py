@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from tallymesh import Chunk, Client, CountPrimes, Job, Simulate, TallymeshError, custom
 from tallymesh.jobs import JobHandle
 from tests.harness.commands import running, tallymesh
-from tests.harness.local_mesh import LocalMesh, computing, start_mesh
+from tests.harness.local_mesh import LocalMesh, await_computing, computing, start_mesh
 from tests.harness.polling import eventually_sync
 from tests.harness.primes import PRIMES_UP_TO
 from tests.harness.processes import Processes
@@ -94,7 +94,7 @@ def test_everything_but_the_store_dies_at_once(mesh: LocalMesh, client: Client) 
 
 def test_a_compute_process_dies(mesh: LocalMesh, client: Client) -> None:
     job = client.submit(CountPrimes(stop=4 * 10**10), chunks=4)
-    victim = next(iter(eventually_sync(lambda: computing(mesh, within=0.05))))
+    victim = await_computing(mesh, 2).pop()
 
     os.kill(victim, signal.SIGKILL)
 
@@ -143,34 +143,40 @@ def test_what_a_dead_worker_held_is_leased_again_at_once(mesh: LocalMesh, client
 
 
 def test_the_first_result_counts_though_it_is_a_sleepers(mesh: LocalMesh, client: Client) -> None:
-    job = client.submit(simulate(2, busy=True), chunks=4)
+    job = client.submit(simulate(3, busy=True), chunks=4)
 
     def chunk(index: int) -> Chunk:
         return list(job.chunks())[index]
 
-    eventually_sync(lambda: len(computing(mesh)) == 2, message="both computing")
+    await_computing(mesh, 2)
     # Each computes the first of those that it has.
     held = {chunk.worker: chunk.index for chunk in reversed(list(job.chunks())) if chunk.worker}
     (early, its), (late, others) = held.items()
+    leased = len([chunk for chunk in job.chunks() if chunk.worker])
     pids = {name: mesh.pids[name] or 0 for name in held}
     asleep = time.time()
     try:
         for pid in pids.values():
             os.kill(pid, signal.SIGSTOP)  # their compute processes run on, and end
         eventually_sync(
-            lambda: job.refresh().lost_leases >= 2, timeout=20, message="both being missed"
+            lambda: job.refresh().lost_leases == leased, timeout=30, message="both being missed"
         )
+        eventually_sync(lambda: not computing(mesh), timeout=30, message="both having computed")
         os.kill(pids[early], signal.SIGCONT)
         # It hands in what it had, and computes what the other had.
-        eventually_sync(lambda: chunk(others).state == Chunk.STATE_DONE, message="both being done")
+        eventually_sync(
+            lambda: chunk(others).state == Chunk.STATE_DONE, timeout=60, message="both being done"
+        )
         os.kill(pids[late], signal.SIGCONT)
         eventually_sync(
-            lambda: job.refresh().refused_duplicates, message="the late result being refused"
+            lambda: job.refresh().refused_duplicates,
+            timeout=30,
+            message="the late result being refused",
         )
     finally:
         for pid in pids.values():
             os.kill(pid, signal.SIGCONT)
-    assert job.result(timeout=20) == 4
+    assert job.result(timeout=60) == 4
     assert job.refresh().refused_duplicates == 1
     assert chunk(others).refused_duplicates == 1
     assert [chunk(index).worker for index in (its, others)] == [early, early]

@@ -121,7 +121,17 @@ def computing(mesh: LocalMesh, within: float = 0.2) -> set[int]:
     children = {child for worker in workers for child in descendants(worker)}
     before = {pid: _processor_seconds(pid) for pid in children}
     time.sleep(within)
-    return {pid for pid in children if _processor_seconds(pid) - before[pid] > within / 4}
+    # One that waits for work uses none at all; one that computes gets little where others do too.
+    return {pid for pid in children if _processor_seconds(pid) > before[pid]}
+
+
+def await_computing(mesh: LocalMesh, count: int) -> set[int]:
+    """Waits until so many processes of the mesh's workers compute, and returns them."""
+    return eventually_sync(
+        lambda: found if len(found := computing(mesh)) == count else set(),
+        timeout=30,
+        message=f"{count} processes computing",
+    )
 
 
 def _processor_seconds(pid: int) -> float:
