@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,6 +11,9 @@ from google.protobuf.struct_pb2 import NullValue, Struct, Value
 
 #: Whole numbers up to here are exact as JSON numbers, which are doubles here.
 MAX_EXACT = 2**53
+#: So deep may objects and lists stand in each other. Protobuf reads messages nested 100 deep, an
+#: object takes three of them, and the messages around the work or the result of a job four.
+MAX_JSON_DEPTH = 32
 # Numbers beyond are not written out: no sentence is for thousands of digits.
 _LONG = 10**40
 
@@ -19,11 +22,18 @@ class NotJson(TypeError):
     """A value cannot be told in JSON; the message says which part of it, and why."""
 
 
+class TooDeep(NotJson):
+    """Objects and lists stand in each other more than MAX_JSON_DEPTH deep."""
+
+    def __init__(self) -> None:
+        super().__init__(f"nested more than {MAX_JSON_DEPTH} deep, or in itself")
+
+
 def to_struct(mapping: Mapping[str, Any]) -> Struct:
     """Returns an object.
 
     Raises:
-        NotJson: A part of it cannot be told in JSON.
+        NotJson: A part of it cannot be told in JSON; TooDeep where it is nested too deep.
     """
     if not isinstance(mapping, Mapping):
         raise NotJson(f"{_kind(mapping)}, which is not a JSON object")
@@ -34,13 +44,13 @@ def to_value(given: Any) -> Value:
     """Returns any value. Tuples become lists; numbers of NumPy are numbers.
 
     Raises:
-        NotJson: A part of it cannot be told in JSON.
+        NotJson: A part of it cannot be told in JSON; TooDeep where it is nested too deep.
     """
     value = Value()
     try:
-        _fill(value, given, "")
-    except RecursionError:
-        raise NotJson("what is nested too deeply, or in itself, for JSON") from None
+        _fill(value, given, MAX_JSON_DEPTH)
+    except _Refusal as refusal:
+        raise NotJson(str(refusal)) from None
     return value
 
 
@@ -67,45 +77,91 @@ def from_value(value: Value) -> Any:
             return None
 
 
-def _fill(value: Value, given: Any, path: str) -> None:
+class _Refusal(Exception):
+    """A part that is not JSON. Where it stands is added on the way up, as only a refusal needs it.
+
+    Args:
+        what: What it is.
+        why: Why it is none.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.path: list[str | int] = []
+
+    def __str__(self) -> str:
+        what, why = self.args
+        at = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in self.path[::-1])
+        return f"{what} at {at.removeprefix('.')}, {why}" if at else f"{what}, {why}"
+
+
+def _fill(value: Value, given: Any, room: int) -> None:
+    # Most are of these very types, and this is most of the time that a large object takes.
+    kind = type(given)
+    if kind is str:
+        value.string_value = given
+    elif kind is int and -MAX_EXACT <= given <= MAX_EXACT:
+        value.number_value = given
+    elif kind is dict:
+        _fill_object(value, given, room)
+    elif kind is list:
+        _fill_list(value, given, room)
+    elif given is None:
+        value.null_value = NullValue.NULL_VALUE
+    else:
+        _fill_other(value, given, room)
+
+
+def _fill_other(value: Value, given: Any, room: int) -> None:
     match given:
-        case None:
-            value.null_value = NullValue.NULL_VALUE
         case bool():
             value.bool_value = given
         case str():
             value.string_value = given
         case Integral():
             if abs(int(given)) > MAX_EXACT:
-                shown = given if abs(int(given)) < _LONG else "a number"
-                raise NotJson(f"{shown}{_at(path)}, more than JSON holds exactly: give a string")
+                shown = str(given) if abs(int(given)) < _LONG else "a number"
+                raise _Refusal(shown, "more than JSON holds exactly: give a string")
             value.number_value = int(given)
         case Real():
             if not math.isfinite(given):
-                raise NotJson(f"{given}{_at(path)}, which is not JSON")
+                raise _Refusal(str(given), "which is not JSON")
             value.number_value = float(given)
         case Mapping():
-            value.struct_value.SetInParent()
-            for key, item in _members(given, path):
-                _fill(value.struct_value.fields[key], item, f"{path}.{key}" if path else key)
+            _fill_object(value, given, room)
         case list() | tuple():
-            value.list_value.SetInParent()
-            for index, item in enumerate(given):
-                _fill(value.list_value.values.add(), item, f"{path}[{index}]")
+            _fill_list(value, given, room)
         case _:
-            raise NotJson(f"{_kind(given)}{_at(path)}, which is not JSON")
+            raise _Refusal(_kind(given), "which is not JSON")
 
 
-def _members(mapping: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for key, item in mapping.items():
+def _fill_object(value: Value, given: Mapping[Any, Any], room: int) -> None:
+    if not room:
+        raise TooDeep
+    value.struct_value.SetInParent()
+    fields = value.struct_value.fields
+    for key, item in given.items():
         if not isinstance(key, str):
-            raise NotJson(f"the key {key!r}{_at(path)}, which is not JSON: keys are strings")
-        yield key, item
+            raise _Refusal(f"the key {key!r}", "which is not JSON: keys are strings")
+        try:
+            _fill(fields[key], item, room - 1)
+        except _Refusal as refusal:
+            refusal.path.append(key)
+            raise
+
+
+def _fill_list(value: Value, given: Sequence[Any], room: int) -> None:
+    if not room:
+        raise TooDeep
+    value.list_value.SetInParent()
+    add = value.list_value.values.add
+    for index, item in enumerate(given):
+        try:
+            _fill(add(), item, room - 1)
+        except _Refusal as refusal:
+            refusal.path.append(index)
+            raise
 
 
 def _kind(given: object) -> str:
     return type(given).__name__
-
-
-def _at(path: str) -> str:
-    return f" at {path}" if path else ""

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypedDict, get_args
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from tallymesh.errors import (
     ChunkTimedOut,
@@ -19,7 +19,7 @@ from tallymesh.errors import (
     JobTimedOut,
     TallymeshError,
 )
-from tallymesh.json_values import NotJson, from_value, to_struct
+from tallymesh.json_values import MAX_JSON_DEPTH, NotJson, TooDeep, from_value, to_struct
 from tallymesh.quantities import exact_text
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
@@ -211,6 +211,7 @@ def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None)
 
     Raises:
         TypeError: The work is none of these, or holds what JSON cannot say.
+        InvalidField: It is nested more than 32 deep.
     """
     match work:
         case bytes():
@@ -219,6 +220,9 @@ def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None)
             return CustomWork(kernel=kernel, data=work.SerializeToString(deterministic=True))
     try:
         return CustomWork(kernel=kernel, json=to_struct({} if work is None else work))
+    except TooDeep as error:
+        bound = f"nested at most {MAX_JSON_DEPTH} deep"
+        raise InvalidField.of("job.work.custom.json", work, bound) from error
     except NotJson as error:
         raise NotJson(f"the work of {kernel} is {error}") from None
 
@@ -309,7 +313,17 @@ def wrap(work: AnyWork) -> Work:
 
     Raises:
         TypeError: It is none.
+        InvalidField: It is nested deeper than protobuf reads.
     """
+    try:
+        return _wrapped(work)
+    except DecodeError as error:  # it is copied by writing and reading it
+        raise InvalidField.of(
+            "job.work", work.DESCRIPTOR.name, f"nested at most {MAX_JSON_DEPTH} deep"
+        ) from error
+
+
+def _wrapped(work: AnyWork) -> Work:
     match work:
         case Work():
             return work

@@ -141,9 +141,9 @@ async def test_a_deadline_holds_for_all_workers_together(
 ) -> None:
     monkeypatch.setattr(computing, "_FIRST_SECONDS", 0.4)
     silent = [free_port() for _ in range(4)]
-    for port in silent:
-        server = processes.start([sys.executable, "-m", "tests.harness.silent_server", str(port)])
-        await eventually(lambda server=server: "ready" in server.output())  # type: ignore[misc]
+    command = [sys.executable, "-m", "tests.harness.silent_server"]
+    servers = [processes.start([*command, str(port)]) for port in silent]
+    await eventually(lambda: all("ready" in server.output() for server in servers))
     known = [
         KnownWorker(
             Worker(name=f"w{port}", address=f"127.0.0.1:{port}", kernels=["simulate"], slots=1),

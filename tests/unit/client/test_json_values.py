@@ -7,7 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallymesh.json_values import MAX_EXACT, NotJson, from_struct, from_value, to_struct, to_value
+from tallymesh import CustomWork, InvalidField, Job, JobEvent, Work, custom
+from tallymesh.json_values import (
+    MAX_EXACT,
+    NotJson,
+    TooDeep,
+    from_struct,
+    from_value,
+    to_struct,
+    to_value,
+)
+from tallymesh.v1.dispatch_service_pb2 import (
+    Assignment,
+    ChunkResults,
+    JobWork,
+    SynchronizeRequest,
+    SynchronizeResponse,
+)
+from tallymesh.v1.job_service_pb2 import (
+    BatchCreateJobsRequest,
+    CollectJobsResponse,
+    ComputeResponse,
+    CreateJobRequest,
+    ListJobsResponse,
+    RunJobRequest,
+)
+from tallymesh.v1.work_pb2 import CustomResult, Result
+from tallymesh.works import make_job
 
 SCALARS = (
     st.none()
@@ -54,7 +80,56 @@ def test_what_is_not_json_is_named(value: Any, said: str) -> None:
 def test_what_holds_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(NotJson, match="nested too deeply"):
+    with pytest.raises(TooDeep, match="nested more than 32 deep, or in itself"):
         to_value(loop)
     with pytest.raises(NotJson, match=r"^list, which is not a JSON object"):
         to_struct([])  # type: ignore[arg-type]
+
+
+def nested(kind: type, depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value} if kind is dict else [value]
+    return value
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_what_is_taken_is_not_too_deep_for_any_message_around_it(kind: type) -> None:
+    work = Work(custom=CustomWork(kernel="k", json=to_struct({"a": nested(kind, 31)})))
+    result = Result(custom=CustomResult(json=to_value(nested(kind, 32))))
+    request, job = Job(work=work), Job(work=work, result=result)
+    for message in (
+        BatchCreateJobsRequest(requests=[CreateJobRequest(job=request)]),
+        RunJobRequest(job=request),
+        JobEvent(ended=job),
+        ListJobsResponse(jobs=[job]),
+        CollectJobsResponse(jobs=[job]),
+        ComputeResponse(result=result),
+        SynchronizeRequest(results=[ChunkResults(partials=[result])]),
+        SynchronizeResponse(
+            works=[JobWork(work=work)], assignments=[Assignment(partials=[result])]
+        ),
+    ):
+        assert type(message).FromString(message.SerializeToString()) == message
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_what_is_too_deep_names_field_and_bound(kind: type) -> None:
+    with pytest.raises(
+        InvalidField, match=r"job\.work\.custom\.json: .* at most 32 deep"
+    ) as caught:
+        custom("k", {"a": nested(kind, 32)})
+    assert caught.value.bound == "nested at most 32 deep"
+    with pytest.raises(TooDeep):
+        to_value(nested(kind, 100_000))
+
+
+def test_a_message_that_protobuf_cannot_read_again_is_refused() -> None:
+    work = CustomWork(kernel="k")
+    inner = work.json
+    for _ in range(60):
+        inner = inner.fields["a"].struct_value
+    with pytest.raises(
+        InvalidField, match=r"^job\.work: 'CustomWork' is not nested at most 32 deep"
+    ):
+        make_job(work, {})
