@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, Stream, new_request_id
 from tallymesh.errors import InvalidField
 from tallymesh.many_numbers import add_many
@@ -26,12 +27,14 @@ from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
 
 
-class Abacus:
+class Abacus(NotPickled):
     """An abacus. It comes into being by its first use, with the sum 0.
 
     Attributes:
         name: Resource name, `abaci/{abacus}`.
     """
+
+    _instead = "pass its name on, and take client.abacus(name) there"
 
     def __init__(
         self, caller: Caller, stub: AbacusServiceStub, name: str, limits: Limits = DEFAULT_LIMITS

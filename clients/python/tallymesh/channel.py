@@ -125,7 +125,7 @@ def _content(field: str, path: str | Path | None) -> bytes | None:
 def _make_options(target: Target) -> list[tuple[str, str | int]]:
     """Returns the options of a channel to a target."""
     # No retry policy, as Attempts and Reading repeat what is to be: gRPC would hide what a call
-    # failed of at first, as that a connection was there, and would let a stream outlive its deadline.
+    # failed of at first, as that a connection was there, and let a stream outlive its deadline.
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MILLISECONDS),

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from tallymesh.abacus import Abacus
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, new_request_id
 from tallymesh.channel import Connection, Tls
 from tallymesh.dead_letters import DeadLetters
@@ -55,7 +56,7 @@ from tallymesh.works import (
 )
 
 
-class Client:
+class Client(NotPickled):
     """A client of one mesh. It may be shared by threads; it is closed by `with` or close().
 
     Calls that may be repeated are, as the mesh's retry policy says, and every mutating call
@@ -66,6 +67,8 @@ class Client:
         address: Where the mesh is reached.
         dead_letters: The chunks that were given up.
     """
+
+    _instead = "pass its address on, and make a Client in each process"
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypedDict, Unpack
 
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller
 from tallymesh.v1.dead_letter_service_pb2 import (
     DeadLetter,
@@ -44,12 +45,14 @@ class DeadLetterConditions(TypedDict, total=False):
     failed_until: datetime
 
 
-class DeadLetters:
+class DeadLetters(NotPickled):
     """The dead letters of a mesh, as `client.dead_letters`.
 
     A chunk that has failed as often as it may, or has lost its worker too often, is one until it is
     replayed or deleted, or its job expires.
     """
+
+    _instead = "take client.dead_letters there"
 
     def __init__(self, caller: Caller, stub: DeadLetterServiceStub) -> None:
         self._caller = caller

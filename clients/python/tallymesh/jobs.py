@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.showing import job_html, open_bar
@@ -26,12 +27,14 @@ from tallymesh.works import FINAL_STATES, outcome
 POLL_SECONDS = 0.05
 
 
-class JobHandle:
+class JobHandle(NotPickled):
     """A job in the mesh. It needs nobody to hold it: the job goes on without its handle.
 
     Attributes:
         job: The job as last seen.
     """
+
+    _instead = "pass its name on, and take client.job(name) there"
 
     def __init__(
         self, caller: Caller, stub: JobServiceStub, job: Job, limits: Limits = DEFAULT_LIMITS

@@ -14,6 +14,7 @@ MAX_EXACT = 2**53
 #: So deep may objects and lists stand in each other. Protobuf reads messages nested 100 deep, an
 #: object takes three of them, and the messages around the work or the result of a job four.
 MAX_JSON_DEPTH = 32
+_TOO_DEEP = f"what is nested more than {MAX_JSON_DEPTH} deep, or in itself"
 # Numbers beyond are not written out: no sentence is for thousands of digits.
 _LONG = 10**40
 
@@ -24,9 +25,6 @@ class NotJson(TypeError):
 
 class TooDeep(NotJson):
     """Objects and lists stand in each other more than MAX_JSON_DEPTH deep."""
-
-    def __init__(self) -> None:
-        super().__init__(f"nested more than {MAX_JSON_DEPTH} deep, or in itself")
 
 
 def to_struct(mapping: Mapping[str, Any]) -> Struct:
@@ -137,7 +135,7 @@ def _fill_other(value: Value, given: Any, room: int) -> None:
 
 def _fill_object(value: Value, given: Mapping[Any, Any], room: int) -> None:
     if not room:
-        raise TooDeep
+        raise TooDeep(_TOO_DEEP)
     value.struct_value.SetInParent()
     fields = value.struct_value.fields
     for key, item in given.items():
@@ -152,7 +150,7 @@ def _fill_object(value: Value, given: Mapping[Any, Any], room: int) -> None:
 
 def _fill_list(value: Value, given: Sequence[Any], room: int) -> None:
     if not room:
-        raise TooDeep
+        raise TooDeep(_TOO_DEEP)
     value.list_value.SetInParent()
     add = value.list_value.values.add
     for index, item in enumerate(given):

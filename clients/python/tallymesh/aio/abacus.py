@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tallymesh.abacus import make_addition
 from tallymesh.aio.calls import AsyncCaller, read_on
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import new_request_id
 from tallymesh.many_numbers import joined, make_uploads
 from tallymesh.v1.abacus_service_pb2 import (
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceAsyncStub
 
 
-class AsyncAbacus:
+class AsyncAbacus(NotPickled):
     """An abacus, as Abacus. It comes into being by its first use, with the sum 0.
 
     Attributes:
         name: Resource name, `abaci/{abacus}`.
     """
+
+    _instead = "pass its name on, and take client.abacus(name) there"
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from tallymesh.aio.abacus import AsyncAbacus
 from tallymesh.aio.calls import AsyncCaller, read_on
 from tallymesh.aio.dead_letters import AsyncDeadLetters
 from tallymesh.aio.jobs import AsyncJobHandle
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import new_request_id
 from tallymesh.channel import Connection, Tls
 from tallymesh.errors import Unreachable
@@ -58,7 +59,7 @@ from tallymesh.works import (
 )
 
 
-class AsyncClient:
+class AsyncClient(NotPickled):
     """A client of one mesh for asyncio: what Client has, awaited, by the same names.
 
     It belongs to the event loop in which it is made, and is closed by `async with` or close(). A
@@ -68,6 +69,8 @@ class AsyncClient:
         address: Where the mesh is reached.
         dead_letters: The chunks that were given up.
     """
+
+    _instead = "pass its address on, and make an AsyncClient in each process"
 
     def __init__(
         self,

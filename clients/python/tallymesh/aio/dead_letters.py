@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Unpack
 
 from tallymesh.aio.calls import AsyncCaller
+from tallymesh.belonging import NotPickled
 from tallymesh.dead_letters import DeadLetterConditions, make_filter
 from tallymesh.v1.dead_letter_service_pb2 import (
     DeadLetter,
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from tallymesh.v1.dead_letter_service_pb2_grpc import DeadLetterServiceAsyncStub
 
 
-class AsyncDeadLetters:
+class AsyncDeadLetters(NotPickled):
     """The dead letters of a mesh, as DeadLetters."""
+
+    _instead = "take client.dead_letters there"
 
     def __init__(self, caller: AsyncCaller, stub: DeadLetterServiceAsyncStub) -> None:
         self._caller = caller

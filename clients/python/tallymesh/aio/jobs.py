@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from tallymesh.aio.calls import AsyncCaller, read_on
+from tallymesh.belonging import NotPickled
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.jobs import POLL_SECONDS, after, is_ended, needs_watching
 from tallymesh.showing import job_html, open_bar
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from tallymesh.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 
-class AsyncJobHandle:
+class AsyncJobHandle(NotPickled):
     """A job in the mesh, as JobHandle. A task that waits for it and is cancelled leaves it alone.
 
     Attributes:
         job: The job as last seen.
     """
+
+    _instead = "pass its name on, and take client.job(name) there"
 
     def __init__(
         self,
