@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         UnknownKernel,
         Unreachable,
         WaitTimeout,
+        WrongType,
     )
     from tallymesh.jobs import JobHandle
     from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
@@ -105,6 +106,7 @@ __all__ = [
     "Unreachable",
     "WaitTimeout",
     "Work",
+    "WrongType",
     "custom",
 ]
 

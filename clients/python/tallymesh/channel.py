@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from tallymesh.address import Target, choose_address, parse_address
+from tallymesh.arguments import checked
 from tallymesh.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _KEY = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[ -~]*")
 
 
+@checked
 @dataclass(frozen=True)
 class Tls:
     """How to speak TLS; nothing given means: as a browser would.

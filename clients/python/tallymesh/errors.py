@@ -95,6 +95,23 @@ class InvalidField(TallymeshError, ValueError):
         return self.metadata.get("bound", "")
 
 
+class WrongType(InvalidField, TypeError):
+    """An argument is of a type that it cannot be."""
+
+    @classmethod
+    def of(cls, field: str, value: object, bound: str) -> WrongType:
+        """Returns the error for a value of a wrong type; args as of InvalidField.of()."""
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        kind = type(value).__name__
+        return cls(
+            f"{field}: {shown} is of type {kind}, not {bound}",
+            reason="INVALID_FIELD",
+            metadata={"field": field, "value": shown, "bound": bound},
+        )
+
+
 class ClientClosed(TallymeshError):
     """The client is closed; what is called then fails, and what was under way."""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tallymesh.arguments import ChunkIndex, PageSize, checked
 from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
@@ -27,6 +28,7 @@ from tallymesh.works import FINAL_STATES, outcome
 POLL_SECONDS = 0.05
 
 
+@checked
 class JobHandle(NotPickled):
     """A job in the mesh. It needs nobody to hold it: the job goes on without its handle.
 
@@ -178,7 +180,7 @@ class JobHandle(NotPickled):
         self.job = self._caller.unary(self._stub.ReplayJob, request)
         return self.job
 
-    def chunks(self, page_size: int = 1000) -> Iterator[Chunk]:
+    def chunks(self, page_size: PageSize = 1000) -> Iterator[Chunk]:
         """Yields all chunks of the job by index.
 
         Args:
@@ -192,7 +194,7 @@ class JobHandle(NotPickled):
                 return
             request.page_token = page.next_page_token
 
-    def logs(self, chunk: int | None = None) -> Iterator[ChunkLog]:
+    def logs(self, chunk: ChunkIndex | None = None) -> Iterator[ChunkLog]:
         """Yields what the chunks of the job have logged, by index; most log nothing.
 
         Args:
