@@ -275,15 +275,14 @@ def after(job: Job, event: JobEvent) -> Job:
 
 
 def _apply(delta: JobDelta, job: Job) -> None:
-    if delta.state:
-        # An empty sentence is not a set field, so only a state can take the old one away.
-        job.ClearField("state_reason")
-    # Merged by name: the two messages number the same fields differently.
-    for field, value in delta.ListFields():
+    """Replaces in the job what a delta has, also where it is empty there."""
+    # By name: the two messages number the same fields differently.
+    for field in JobDelta.DESCRIPTOR.fields:
         job.ClearField(field.name)  # type: ignore[arg-type]  # a delta uses the job's own names
+        value = getattr(delta, field.name)
         if field.message_type is None:
             setattr(job, field.name, value)
         elif field.message_type.GetOptions().map_entry:
             getattr(job, field.name).update(value)
-        else:
+        elif delta.HasField(field.name):  # type: ignore[arg-type]
             getattr(job, field.name).CopyFrom(value)
