@@ -55,7 +55,7 @@ async def _all_at_once(client: AsyncClient, job: str, timeout: float) -> list[ob
         async for _ in client.abacus("a").watch(timeout=timeout):
             pass
 
-    outcomes: list[object] = await asyncio.gather(
+    told: list[object] = await asyncio.gather(
         client.job(job).result(timeout),
         client.run(WORK, timeout=timeout),
         as_completed(),
@@ -64,7 +64,7 @@ async def _all_at_once(client: AsyncClient, job: str, timeout: float) -> list[ob
         client.whoami(),
         return_exceptions=True,
     )
-    return outcomes
+    return told
 
 
 class Waiting:

@@ -9,6 +9,7 @@ What is named in `__all__` is the public face; the modules beneath may change.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         UnknownKernel,
         Unreachable,
         WaitTimeout,
+        WrongType,
     )
     from tallymesh.jobs import JobHandle
     from tallymesh.v1.abacus_service_pb2 import LedgerEntry, Sum
@@ -105,6 +107,7 @@ __all__ = [
     "Unreachable",
     "WaitTimeout",
     "Work",
+    "WrongType",
     "custom",
 ]
 
@@ -132,5 +135,8 @@ def __getattr__(name: str) -> object:
     # most of them need no client (nor the 0.2 s that loading gRPC takes).
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # What gRPC writes on stderr, of handshakes and of connections that are cut, errors tell too. It
+    # looks at this when it is first imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     home = next((module for module, names in _HOMES.items() if name in names), "errors")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

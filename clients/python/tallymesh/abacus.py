@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from tallymesh.arguments import PageSize, checked
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, Stream, new_request_id
-from tallymesh.errors import InvalidField
 from tallymesh.many_numbers import add_many
 from tallymesh.quantities import exact_text
 from tallymesh.v1.abacus_service_pb2 import (
@@ -24,14 +25,18 @@ from tallymesh.v1.abacus_service_pb2 import (
 )
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
 from tallymesh.watching import DEFAULT_LIMITS, Limits, OnCut, read_on
+from tallymesh.works import unfit_number
 
 
-class Abacus:
+@checked
+class Abacus(NotPickled):
     """An abacus. It comes into being by its first use, with the sum 0.
 
     Attributes:
         name: Resource name, `abaci/{abacus}`.
     """
+
+    _instead = "pass its name on, and take client.abacus(name) there"
 
     def __init__(
         self, caller: Caller, stub: AbacusServiceStub, name: str, limits: Limits = DEFAULT_LIMITS
@@ -176,7 +181,7 @@ class Abacus:
         )
         return self._caller.unary(self._stub.DeleteAbacus, request).previous
 
-    def entries(self, *, page_size: int = 50) -> Iterator[LedgerEntry]:
+    def entries(self, *, page_size: PageSize = 50) -> Iterator[LedgerEntry]:
         """Yields the changes of the abacus, the newest first, page by page; about the last 1,000.
 
         Args:
@@ -228,6 +233,7 @@ def make_addition(
         return request
     try:
         request.decimal = exact_text(amount)
-    except ValueError as error:
-        raise InvalidField.of("decimal", amount, "a number of at most 4,096 digits") from error
+    except (TypeError, ValueError) as error:
+        bound = "a number of at most 4,096 digits"
+        raise unfit_number("amount", amount, error, bound) from error
     return request

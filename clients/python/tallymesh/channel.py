@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from tallymesh.address import Target, choose_address, parse_address
+from tallymesh.arguments import checked
 from tallymesh.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _KEY = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[ -~]*")
 
 
+@checked
 @dataclass(frozen=True)
 class Tls:
     """How to speak TLS; nothing given means: as a browser would.
@@ -124,8 +126,8 @@ def _content(field: str, path: str | Path | None) -> bytes | None:
 
 def _make_options(target: Target) -> list[tuple[str, str | int]]:
     """Returns the options of a channel to a target."""
-    # No retry policy: it hides what a call failed of at first, as that a connection was there, and
-    # a stream that it repeats may outlive its deadline. Attempts and Reading repeat what is safe.
+    # No retry policy, as Attempts and Reading repeat what is to be: gRPC would hide what a call
+    # failed of at first, as that a connection was there, and let a stream outlive its deadline.
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MILLISECONDS),

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from tallymesh.abacus import Abacus
+from tallymesh.arguments import PageSize, checked, checking, each
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, new_request_id
 from tallymesh.channel import Connection, Tls
 from tallymesh.dead_letters import DeadLetters
@@ -55,7 +57,8 @@ from tallymesh.works import (
 )
 
 
-class Client:
+@checked
+class Client(NotPickled):
     """A client of one mesh. It may be shared by threads; it is closed by `with` or close().
 
     Calls that may be repeated are, as the mesh's retry policy says, and every mutating call
@@ -67,6 +70,9 @@ class Client:
         dead_letters: The chunks that were given up.
     """
 
+    _instead = "pass its address on, and make a Client in each process"
+
+    @checking
     def __init__(
         self,
         address: str | Sequence[str] | None = None,
@@ -356,7 +362,8 @@ class Client:
             WaitTimeout: Some have not ended in time. They go on.
             Unreachable: The mesh is not, or was not for a minute.
         """
-        handles = (self.job(job) if isinstance(job, str) else job for job in jobs)
+        given = each("jobs", jobs, JobHandle | str)
+        handles = (self.job(job) if isinstance(job, str) else job for job in given)
         return as_completed(
             self._caller, self._jobs, handles, timeout=timeout, limits=self._limits, on_cut=on_cut
         )
@@ -395,7 +402,7 @@ class Client:
         return self._handle(Job(name=resource_name("jobs", name)))
 
     def jobs(
-        self, *, full: bool = False, page_size: int = 50, **filters: Unpack[JobFilters]
+        self, *, full: bool = False, page_size: PageSize = 50, **filters: Unpack[JobFilters]
     ) -> Iterator[Job]:
         """Yields the jobs to which all filters apply, newest first, page by page.
 
@@ -419,7 +426,7 @@ class Client:
         """Returns the abacus of this name, with or without `abaci/`, without asking the mesh."""
         return Abacus(self._caller, self._abaci, resource_name("abaci", name), self._limits)
 
-    def abaci(self, *, page_size: int = 50) -> Iterator[Sum]:
+    def abaci(self, *, page_size: PageSize = 50) -> Iterator[Sum]:
         """Yields the sums of all abaci in order of their names, page by page.
 
         Args:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypedDict, Unpack
 
+from tallymesh.arguments import PageSize, checked, each
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller
 from tallymesh.v1.dead_letter_service_pb2 import (
     DeadLetter,
@@ -35,27 +37,30 @@ class DeadLetterConditions(TypedDict, total=False):
         failed_until: Given up before this time.
     """
 
-    names: Iterable[str]
-    group: str
-    job: str
-    kernel: str
-    reason: str
-    failed_from: datetime
-    failed_until: datetime
+    names: Iterable[str] | None
+    group: str | None
+    job: str | None
+    kernel: str | None
+    reason: str | None
+    failed_from: datetime | None
+    failed_until: datetime | None
 
 
-class DeadLetters:
+@checked
+class DeadLetters(NotPickled):
     """The dead letters of a mesh, as `client.dead_letters`.
 
     A chunk that has failed as often as it may, or has lost its worker too often, is one until it is
     replayed or deleted, or its job expires.
     """
 
+    _instead = "take client.dead_letters there"
+
     def __init__(self, caller: Caller, stub: DeadLetterServiceStub) -> None:
         self._caller = caller
         self._stub = stub
 
-    def groups(self, page_size: int = 50) -> Iterator[DeadLetterGroup]:
+    def groups(self, page_size: PageSize = 50) -> Iterator[DeadLetterGroup]:
         """Yields the kinds of error that dead letters died of, the one seen last first.
 
         Args:
@@ -70,7 +75,7 @@ class DeadLetters:
             request.page_token = page.next_page_token
 
     def list(
-        self, page_size: int = 50, **conditions: Unpack[DeadLetterConditions]
+        self, page_size: PageSize = 50, **conditions: Unpack[DeadLetterConditions]
     ) -> Iterator[DeadLetter]:
         """Yields dead letters, the newest first.
 
@@ -126,8 +131,11 @@ def make_filter(conditions: DeadLetterConditions) -> DeadLetterFilter:
     """Returns the filter that the conditions say; errors as of DeadLetters.list()."""
     demand_known(conditions, DeadLetterConditions, "condition on dead letters")
     chosen = DeadLetterFilter(
-        names=[resource_name("jobs", name) for name in conditions.get("names", ())],
-        kernel=conditions.get("kernel", ""),
+        names=[
+            resource_name("jobs", name)
+            for name in each("names", conditions.get("names") or (), str)
+        ],
+        kernel=conditions.get("kernel") or "",
     )
     if group := conditions.get("group"):
         chosen.group = resource_name("deadLetterGroups", group)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tallymesh.v1.job_pb2 import Job
@@ -39,6 +40,19 @@ class TallymeshError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         self.metadata = dict(metadata or {})
+
+    # Python would pickle and copy it by calling its class with `args`, the sentence, which a child
+    # that is made of something else does not take.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self),), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return (self.args, self.__dict__) == (other.args, other.__dict__)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
 
 
 class InvalidField(TallymeshError, ValueError):
@@ -79,6 +93,23 @@ class InvalidField(TallymeshError, ValueError):
     def bound(self) -> str:
         """What the field takes."""
         return self.metadata.get("bound", "")
+
+
+class WrongType(InvalidField, TypeError):
+    """An argument is of a type that it cannot be."""
+
+    @classmethod
+    def of(cls, field: str, value: object, bound: str) -> WrongType:
+        """Returns the error for a value of a wrong type; args as of InvalidField.of()."""
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        kind = type(value).__name__
+        return cls(
+            f"{field}: {shown} is of type {kind}, not {bound}",
+            reason="INVALID_FIELD",
+            metadata={"field": field, "value": shown, "bound": bound},
+        )
 
 
 class ClientClosed(TallymeshError):

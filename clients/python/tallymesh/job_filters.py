@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypedDict
 
+from tallymesh.arguments import each
 from tallymesh.v1.job_service_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL, ListJobsRequest
 from tallymesh.works import demand_known, parse_state
 
@@ -22,9 +23,9 @@ class JobFilters(TypedDict, total=False):
         created_until: Only jobs accepted before this time.
     """
 
-    states: Iterable[str]
-    kernel: str
-    queue: str
+    states: Iterable[str] | None
+    kernel: str | None
+    queue: str | None
     labels: Mapping[str, str] | None
     created_from: datetime | None
     created_until: datetime | None
@@ -40,9 +41,9 @@ def make_list_request(filters: JobFilters, *, full: bool, page_size: int) -> Lis
     demand_known(filters, JobFilters, "filter of jobs")
     request = ListJobsRequest(
         page_size=page_size,
-        states=[parse_state(state) for state in filters.get("states", ())],
-        kernel=filters.get("kernel", ""),
-        queue=filters.get("queue", ""),
+        states=[parse_state(one) for one in each("states", filters.get("states") or (), str)],
+        kernel=filters.get("kernel") or "",
+        queue=filters.get("queue") or "",
         labels=[f"{key}={value}" for key, value in (filters.get("labels") or {}).items()],
         view=JOB_VIEW_FULL if full else JOB_VIEW_BASIC,
     )

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tallymesh.arguments import ChunkIndex, PageSize, checked
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import Caller, Stream
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.showing import job_html, open_bar
@@ -26,12 +28,15 @@ from tallymesh.works import FINAL_STATES, outcome
 POLL_SECONDS = 0.05
 
 
-class JobHandle:
+@checked
+class JobHandle(NotPickled):
     """A job in the mesh. It needs nobody to hold it: the job goes on without its handle.
 
     Attributes:
         job: The job as last seen.
     """
+
+    _instead = "pass its name on, and take client.job(name) there"
 
     def __init__(
         self, caller: Caller, stub: JobServiceStub, job: Job, limits: Limits = DEFAULT_LIMITS
@@ -175,7 +180,7 @@ class JobHandle:
         self.job = self._caller.unary(self._stub.ReplayJob, request)
         return self.job
 
-    def chunks(self, page_size: int = 1000) -> Iterator[Chunk]:
+    def chunks(self, page_size: PageSize = 1000) -> Iterator[Chunk]:
         """Yields all chunks of the job by index.
 
         Args:
@@ -189,7 +194,7 @@ class JobHandle:
                 return
             request.page_token = page.next_page_token
 
-    def logs(self, chunk: int | None = None) -> Iterator[ChunkLog]:
+    def logs(self, chunk: ChunkIndex | None = None) -> Iterator[ChunkLog]:
         """Yields what the chunks of the job have logged, by index; most log nothing.
 
         Args:
@@ -270,15 +275,14 @@ def after(job: Job, event: JobEvent) -> Job:
 
 
 def _apply(delta: JobDelta, job: Job) -> None:
-    if delta.state:
-        # An empty sentence is not a set field, so only a state can take the old one away.
-        job.ClearField("state_reason")
-    # Merged by name: the two messages number the same fields differently.
-    for field, value in delta.ListFields():
+    """Replaces in the job what a delta has, also where it is empty there."""
+    # By name: the two messages number the same fields differently.
+    for field in JobDelta.DESCRIPTOR.fields:
         job.ClearField(field.name)  # type: ignore[arg-type]  # a delta uses the job's own names
+        value = getattr(delta, field.name)
         if field.message_type is None:
             setattr(job, field.name, value)
         elif field.message_type.GetOptions().map_entry:
             getattr(job, field.name).update(value)
-        else:
+        elif delta.HasField(field.name):  # type: ignore[arg-type]
             getattr(job, field.name).CopyFrom(value)

@@ -61,7 +61,7 @@ def make_batches(
             request.job.CopyFrom(work)
         else:
             request.job.CopyFrom(template)
-            request.job.work.CopyFrom(wrap(work))
+            request.job.work.CopyFrom(wrap(work, f"works[{index}]"))
         size += request.ByteSize()
         if len(batch.requests) == _BATCH_JOBS or size >= _BATCH_BYTES:
             yield batch

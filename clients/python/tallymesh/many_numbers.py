@@ -8,10 +8,10 @@ from itertools import islice
 from typing import TypeGuard, cast
 
 from tallymesh.calls import Caller
-from tallymesh.errors import InvalidField
 from tallymesh.quantities import exact_text
 from tallymesh.v1.abacus_service_pb2 import AddNumbersRequest, AddNumbersResponse
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceStub
+from tallymesh.works import unfit_number
 
 # What the mesh takes in one message is 10,000 numbers and 4 MiB.
 _BATCH_NUMBERS = 10_000
@@ -94,9 +94,9 @@ def _make_mixed(amounts: list[int | Decimal | str], first: int) -> Iterator[AddN
             continue
         try:
             text = exact_text(amount)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             bound = "a number of at most 4,096 digits"
-            raise InvalidField.of(f"amounts[{index}]", amount, bound) from error
+            raise unfit_number(f"amounts[{index}]", amount, error, bound) from error
         batch.decimals.append(text)
         size += len(text)
         if size >= _BATCH_BYTES:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from tallymesh.arguments import checked
 from tallymesh.calls import (
     ABSENCE_SECONDS,
     OVERTIME_SECONDS,
@@ -32,6 +33,7 @@ Item = TypeVar("Item", bound=Message)
 OnCut = Callable[[TallymeshError], None]
 
 
+@checked
 @dataclass(frozen=True)
 class Limits:
     """How long to put up with what.

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from tallymesh.arguments import checking
 from tallymesh.errors import (
     ChunkTimedOut,
     InvalidField,
@@ -18,8 +19,9 @@ from tallymesh.errors import (
     JobFailed,
     JobTimedOut,
     TallymeshError,
+    WrongType,
 )
-from tallymesh.json_values import NotJson, from_value, to_struct
+from tallymesh.json_values import MAX_JSON_DEPTH, NotJson, TooDeep, from_value, to_struct
 from tallymesh.quantities import exact_text
 from tallymesh.v1.errors_pb2 import ErrorReason
 from tallymesh.v1.job_pb2 import Job
@@ -49,7 +51,7 @@ _FAILURES = {"CHUNK_TIMED_OUT": ChunkTimedOut, "JOB_TIMED_OUT": JobTimedOut}
 
 
 class JobOptions(TypedDict, total=False):
-    """How a job is to be run; what is left out is as the mesh chooses.
+    """How a job is to be run; what is left out, or None, is as the mesh chooses.
 
     Attributes:
         chunks: Into how many chunks to cut the work, 1 to 4,194,304; default: its kernel plans.
@@ -69,16 +71,16 @@ class JobOptions(TypedDict, total=False):
             7 days.
     """
 
-    chunks: int
-    queue: str
-    priority: int
-    labels: Mapping[str, str]
-    abacus: str
-    max_attempts: int
-    tolerate_failures: int
-    chunk_timeout: float | timedelta
-    job_timeout: float | timedelta
-    ttl: float | timedelta
+    chunks: int | None
+    queue: str | None
+    priority: int | None
+    labels: Mapping[str, str] | None
+    abacus: str | None
+    max_attempts: int | None
+    tolerate_failures: int | None
+    chunk_timeout: float | timedelta | None
+    job_timeout: float | timedelta | None
+    ttl: float | timedelta | None
 
 
 def make_job(work: AnyWork, options: JobOptions) -> Job:
@@ -96,10 +98,11 @@ def make_job(work: AnyWork, options: JobOptions) -> Job:
 def make_template(options: JobOptions) -> Job:
     """Returns a job that has all but its work. Errors as of make_job()."""
     demand_known(options, JobOptions, "option of a job")
+    options = cast("JobOptions", {key: one for key, one in options.items() if one is not None})
     job = Job(
-        queue=options.get("queue", ""),
+        queue=options.get("queue") or "",
         priority=_fitting("job.priority", options.get("priority", 0), 0, 9),
-        labels=options.get("labels", {}),
+        labels=options.get("labels"),
     )
     if "chunks" in options:
         job.chunk_count = _fitting("job.chunk_count", options["chunks"], 1, 2**22)
@@ -184,10 +187,20 @@ def make_add(numbers: Iterable[int | Decimal | str]) -> Add:
     for index, number in enumerate(numbers):
         try:
             texts.append(exact_text(number))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             field = f"job.work.add.numbers[{index}]"
-            raise InvalidField.of(field, number, "a number") from error
+            raise unfit_number(field, number, error, "a number") from error
     return Add(numbers=texts)
+
+
+def unfit_number(
+    field: str, number: object, error: TypeError | ValueError, bound: str
+) -> InvalidField:
+    """Returns the error for what exact_text() does not take."""
+    if isinstance(error, TypeError):
+        why = "an int, a Decimal or a str, which hold decimals exactly"
+        return WrongType.of(field, number, why)
+    return InvalidField.of(field, number, bound)
 
 
 def make_works(kernel: str | Callable[[Any], AnyWork], inputs: Iterable[Any]) -> Iterator[AnyWork]:
@@ -201,6 +214,7 @@ def make_works(kernel: str | Callable[[Any], AnyWork], inputs: Iterable[Any]) ->
         yield custom(kernel, one) if isinstance(kernel, str) else kernel(one)
 
 
+@checking
 def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None) -> CustomWork:
     """Returns work for a kernel of one's own.
 
@@ -211,6 +225,7 @@ def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None)
 
     Raises:
         TypeError: The work is none of these, or holds what JSON cannot say.
+        InvalidField: It is nested more than 32 deep.
     """
     match work:
         case bytes():
@@ -219,6 +234,9 @@ def custom(kernel: str, work: Mapping[str, Any] | Message | bytes | None = None)
             return CustomWork(kernel=kernel, data=work.SerializeToString(deterministic=True))
     try:
         return CustomWork(kernel=kernel, json=to_struct({} if work is None else work))
+    except TooDeep as error:
+        bound = f"nested at most {MAX_JSON_DEPTH} deep"
+        raise InvalidField.of("job.work.custom.json", work, bound) from error
     except NotJson as error:
         raise NotJson(f"the work of {kernel} is {error}") from None
 
@@ -304,12 +322,26 @@ def _custom_value(result: CustomResult) -> Any:
             return from_value(result.json)
 
 
-def wrap(work: AnyWork) -> Work:
+def wrap(work: AnyWork, argument: str = "work") -> Work:
     """Returns the work as jobs hold it.
 
+    Args:
+        work: What to compute.
+        argument: Where it was given.
+
     Raises:
-        TypeError: It is none.
+        WrongType: It is none.
+        InvalidField: It is nested deeper than protobuf reads.
     """
+    try:
+        return _wrapped(work, argument)
+    except DecodeError as error:  # it is copied by writing and reading it
+        raise InvalidField.of(
+            "job.work", work.DESCRIPTOR.name, f"nested at most {MAX_JSON_DEPTH} deep"
+        ) from error
+
+
+def _wrapped(work: AnyWork, argument: str) -> Work:
     match work:
         case Work():
             return work
@@ -323,28 +355,22 @@ def wrap(work: AnyWork) -> Work:
             return Work(simulate=work)
         case CustomWork():
             return Work(custom=work)
-        case Message():
-            raise TypeError(f"{work.DESCRIPTOR.full_name} is no work")
         case _:
-            raise TypeError(
-                f"{work!r} is no work: give a CountPrimes, NthPrime, Add, Simulate, custom() or"
-                " Work"
-            )
+            bound = "a CountPrimes, NthPrime, Add, Simulate, custom() or Work"
+            raise WrongType.of(argument, work, bound)
 
 
-def _fitting(field: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, float) or not hasattr(value, "__index__"):
-        raise TypeError(f"{field}: {value!r} is a {type(value).__name__}: give an int")
+def _fitting(field: str, value: int | None, low: int, high: int) -> int:
+    if value is None or isinstance(value, float) or not hasattr(value, "__index__"):
+        raise WrongType.of(field, value, "an int")
     if not low <= value <= high:
         raise InvalidField.of(field, value, f"in {low} to {high}")
     return int(value)
 
 
-def _span(field: str, value: float | timedelta) -> Duration:
+def _span(field: str, value: float | timedelta | None) -> Duration:
     if not isinstance(value, int | float | timedelta):
-        raise TypeError(
-            f"{field}: {value!r} is a {type(value).__name__}: give seconds or a timedelta"
-        )
+        raise WrongType.of(field, value, "a number of seconds or a timedelta")
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     span = Duration()
     try:

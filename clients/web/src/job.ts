@@ -16,20 +16,13 @@ export function afterEvent(job: Job | undefined, { version, event }: JobEvent): 
       return event.value;
     case "delta": {
       if (!job) return undefined;
-      const delta = event.value;
+      // A delta has all that changes while a job runs, and replaces it also where it is empty.
+      const { state, stateReason, progress, handledBy, startTime, checkedBy } = event.value;
+      const { refusedDuplicates, failedAttempts, lostLeases } = event.value;
       return {
         ...job,
-        version,
-        state: delta.state || job.state,
-        // An empty sentence is not sent, so only a state can take the old one away.
-        stateReason: delta.state ? delta.stateReason : delta.stateReason || job.stateReason,
-        progress: delta.progress ?? job.progress,
-        handledBy: Object.keys(delta.handledBy).length > 0 ? delta.handledBy : job.handledBy,
-        startTime: delta.startTime ?? job.startTime,
-        refusedDuplicates: delta.refusedDuplicates || job.refusedDuplicates,
-        failedAttempts: delta.failedAttempts || job.failedAttempts,
-        lostLeases: delta.lostLeases || job.lostLeases,
-        checkedBy: delta.checkedBy || job.checkedBy,
+        ...{ version, state, stateReason, progress, handledBy, startTime, checkedBy },
+        ...{ refusedDuplicates, failedAttempts, lostLeases },
       };
     }
     default:

@@ -31,19 +31,20 @@ function delta(version: bigint, change: object): JobEvent {
   return create(JobEventSchema, { version, event: { case: "delta", value: change } });
 }
 
-test("a snapshot is the job, and a delta replaces only what it sets", () => {
+test("a snapshot is the job, and a delta replaces what it has, also where it is empty", () => {
   const job = afterEvent(undefined, event(5n, { case: "snapshot", value: running }));
   assert.equal(job, running);
   const progress = { chunksTotal: 4n, chunksDone: 3n, runningTotal: "9223372036854775809" };
-  const later = afterEvent(job, delta(6n, { progress, checkedBy: "gateway-2" }));
+  const state = Job_State.RUNNING;
+  const later = afterEvent(job, delta(6n, { state, progress, checkedBy: "gateway-2" }));
   assert(later);
   assert.equal(total(later), "9223372036854775809");
   assert.equal(later.version, 6n);
   assert.equal(later.checkedBy, "gateway-2");
   assert.equal(later.initiatedBy, "gateway-1");
   assert.equal(later.state, Job_State.RUNNING);
-  assert.equal(later.failedAttempts, 3n);
-  assert.deepEqual(later.handledBy, { "worker-1": 2n });
+  assert.equal(later.failedAttempts, 0n);
+  assert.deepEqual(later.handledBy, {});
   assert.equal(running.version, 5n, "the job before is left as it was");
 });
 

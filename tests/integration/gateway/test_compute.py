@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ from tests.integration.worker.conftest import compute_processes
 from tests.integration.worker.mesh import simulate
 
 StartWorker = Callable[[str], Any]
-
-
-def has_begun(server: Process) -> bool:
-    return "ready" in server.output()
-
-
 ENDLESS = simulate(60, busy=True, ignore_cancel=True)
 
 
@@ -140,7 +133,7 @@ async def test_who_does_not_wait_any_more_stops_the_computation(
             async for _ in call:
                 pass
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: not computing.is_running())
+    await eventually(lambda: not computing.is_running(), timeout=2)
 
 
 async def test_a_deadline_holds_for_all_workers_together(
@@ -148,9 +141,9 @@ async def test_a_deadline_holds_for_all_workers_together(
 ) -> None:
     monkeypatch.setattr(computing, "_FIRST_SECONDS", 0.4)
     silent = [free_port() for _ in range(4)]
-    for port in silent:
-        server = processes.start([sys.executable, "-m", "tests.harness.silent_server", str(port)])
-        await eventually(partial(has_begun, server))
+    command = [sys.executable, "-m", "tests.harness.silent_server"]
+    servers = [processes.start([*command, str(port)]) for port in silent]
+    await eventually(lambda: all("ready" in server.output() for server in servers))
     known = [
         KnownWorker(
             Worker(name=f"w{port}", address=f"127.0.0.1:{port}", kernels=["simulate"], slots=1),
@@ -239,7 +232,7 @@ async def test_a_gateway_that_stops_ends_computations(
     gateway.stop.set()
     code, reason, *_ = await asyncio.wait_for(refusal(call), 10)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-    await eventually(lambda: not computing.is_running())
+    await eventually(lambda: not computing.is_running(), timeout=2)
 
 
 async def test_what_goes_wrong_is_told_by_name(gateway: Gateway, start_worker: StartWorker) -> None:

@@ -71,8 +71,8 @@ async def test_a_long_chunk_that_still_runs_counts_already(scheduler: Scheduler)
     long = await scheduler.submit(chunk_count=100)
     slots.seconds[long] = 60.0
     quick = [await scheduler.submit(chunk_count=50)]
-    slots.seconds[quick[0]] = 0.1
-    await slots.run(5.0)
+    slots.seconds[quick[0]] = 0.5
+    await slots.run(30.0)
     # One slot is held by the long chunk; the other is not given to the next of these.
     assert len(slots.ended[quick[0]]) >= 45
 

@@ -130,7 +130,7 @@ def test_options_that_fit_no_field_are_refused(client: Client) -> None:
     for endless in (float("nan"), float("inf"), 1e300):
         with pytest.raises(InvalidField, match=r"job\.ttl: '.+' is not a time in seconds"):
             client.submit(work, ttl=endless)
-    with pytest.raises(TypeError, match=r"job\.timeout: '5s' is a str"):
+    with pytest.raises(TypeError, match=r"job_timeout: '5s' is of type str, not a number"):
         client.submit(work, job_timeout="5s")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="float"):
         client.count_primes(1e10)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_options_that_fit_no_field_are_refused(client: Client) -> None:
         client.count_primes(10, kind="octuplets")  # type: ignore[arg-type]
     with pytest.raises(InvalidField, match=r"job\.work\.nth_prime\.n: '0' is not in 1 to"):
         client.nth_prime(0)
-    with pytest.raises(TypeError, match="no work"):
+    with pytest.raises(TypeError, match=r"work: 'primes' is of type str, not a Work, a"):
         client.submit("primes")  # type: ignore[arg-type]
     with pytest.raises(InvalidField, match="states"):
         list(client.jobs(states=["odd"]))
@@ -191,18 +191,29 @@ def test_watch_applies_deltas_and_ends_with_the_ended_job(mesh: FakeMesh, client
     mesh.streams.append(
         [
             snapshot(waiting),
-            delta(4, progress=Progress(chunks_done=3, chunks_total=8), handled_by={"worker-1": 3}),
+            delta(
+                4,
+                state=Job.STATE_RUNNING,
+                state_reason="no live worker",
+                progress=Progress(chunks_done=3, chunks_total=8),
+                handled_by={"worker-1": 3},
+                failed_attempts=2,
+                start_time=waiting.start_time,
+            ),
             keepalive(4),
-            delta(5, state=Job.STATE_RUNNING, handled_by={"worker-2": 1}),
+            delta(5, state=Job.STATE_PENDING, handled_by={"worker-2": 1}),
             ended(succeeded_job()),
         ]
     )
     seen = list(client.job(NAME).watch())
     assert [job.version for job in seen] == [3, 4, 5, 9]
-    assert [job.progress.chunks_done for job in seen] == [2, 3, 3, 8]
+    assert [job.progress.chunks_done for job in seen] == [2, 3, 0, 8]
     assert [dict(job.handled_by) for job in seen[:3]] == [{}, {"worker-1": 3}, {"worker-2": 1}]
     assert [job.state_reason for job in seen[:3]] == ["no live worker", "no live worker", ""]
-    assert seen[1].progress.workers == 0, "a set field replaces the job's field whole"
+    assert seen[1].progress.workers == 0, "a field of a delta replaces the job's field whole"
+    assert [job.failed_attempts for job in seen[:3]] == [0, 2, 0], "also where it is empty"
+    assert [job.HasField("start_time") for job in seen[:3]] == [True, True, False]
+    assert [job.work for job in seen[:3]] == [waiting.work] * 3, "what it does not have stays"
     assert seen[0].progress.chunks_done == 2, "what was yielded stays as it was"
 
 

@@ -1,6 +1,5 @@
 """JSON goes through protobuf and comes back as it was."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +8,35 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallymesh import CustomWork, InvalidField, Job, JobEvent, Work, custom
 from tallymesh.json_values import (
-    MAX_DEPTH,
     MAX_EXACT,
+    MAX_JSON_DEPTH,
     NotJson,
+    TooDeep,
     from_struct,
     from_value,
     is_too_deep,
     to_struct,
     to_value,
 )
-from tallymesh.v1.dispatch_service_pb2 import ChunkResults, SynchronizeRequest
-from tallymesh.v1.job_pb2 import Job
-from tallymesh.v1.job_service_pb2 import CollectJobsResponse
+from tallymesh.v1.dispatch_service_pb2 import (
+    Assignment,
+    ChunkResults,
+    JobWork,
+    SynchronizeRequest,
+    SynchronizeResponse,
+)
+from tallymesh.v1.job_service_pb2 import (
+    BatchCreateJobsRequest,
+    CollectJobsResponse,
+    ComputeResponse,
+    CreateJobRequest,
+    ListJobsResponse,
+    RunJobRequest,
+)
 from tallymesh.v1.work_pb2 import CustomResult, Result
+from tallymesh.works import make_job
 
 SCALARS = (
     st.none()
@@ -69,38 +83,62 @@ def test_what_is_not_json_is_named(value: Any, said: str) -> None:
 def test_what_holds_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(NotJson, match=r"a list or object at .*, which is more than 30 deep within"):
+    with pytest.raises(TooDeep, match="nested more than 32 deep, or in itself"):
         to_value(loop)
+    with pytest.raises(NotJson, match=r"^list, which is not a JSON object"):
+        to_struct([])  # type: ignore[arg-type]
 
 
-def nested(kinds: Sequence[bool], within: Any = 1) -> Any:
-    """What stands in an object for each True, and in a list beside others for each False."""
-    for is_object in kinds:
-        within = {"a": 1, "b": within} if is_object else [1, within, 1]
-    return within
+def nested(kind: type, depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value} if kind is dict else [value]
+    return value
 
 
-@pytest.mark.parametrize("kinds", [[True], [False], [True, False]])
-def test_as_deep_as_can_be_and_deeper(kinds: list[bool]) -> None:
-    deepest = nested((kinds * MAX_DEPTH)[:MAX_DEPTH])
-    value = to_value(deepest)
-    assert from_value(value) == deepest
-    assert not is_too_deep(value)
-    # It fits into every message of the API, with room to spare.
-    job = Job(result=Result(custom=CustomResult(json=value)))
+@pytest.mark.parametrize("kind", [dict, list])
+def test_what_is_taken_is_not_too_deep_for_any_message_around_it(kind: type) -> None:
+    work = Work(custom=CustomWork(kernel="k", json=to_struct({"a": nested(kind, 31)})))
+    result = Result(custom=CustomResult(json=to_value(nested(kind, 32))))
+    request, job = Job(work=work), Job(work=work, result=result)
     for message in (
+        BatchCreateJobsRequest(requests=[CreateJobRequest(job=request)]),
+        RunJobRequest(job=request),
+        JobEvent(ended=job),
+        ListJobsResponse(jobs=[job]),
         CollectJobsResponse(jobs=[job]),
-        SynchronizeRequest(results=[ChunkResults(partials=[job.result])]),
+        ComputeResponse(result=result),
+        SynchronizeRequest(results=[ChunkResults(partials=[result])]),
+        SynchronizeResponse(
+            works=[JobWork(work=work)], assignments=[Assignment(partials=[result])]
+        ),
     ):
         assert type(message).FromString(message.SerializeToString()) == message
-    with pytest.raises(NotJson, match="more than 30 deep"):
-        to_value([deepest])
-    deeper = Value(list_value=ListValue(values=[value]))
-    assert is_too_deep(deeper)
-    assert is_too_deep(Struct(fields={"a": value}))
 
 
-@given(st.lists(st.booleans(), max_size=31))
+@pytest.mark.parametrize("kind", [dict, list])
+def test_what_is_too_deep_names_field_and_bound(kind: type) -> None:
+    with pytest.raises(
+        InvalidField, match=r"job\.work\.custom\.json: .* at most 32 deep"
+    ) as caught:
+        custom("k", {"a": nested(kind, 32)})
+    assert caught.value.bound == "nested at most 32 deep"
+    with pytest.raises(TooDeep):
+        to_value(nested(kind, 100_000))
+
+
+def test_a_message_that_protobuf_cannot_read_again_is_refused() -> None:
+    work = CustomWork(kernel="k")
+    inner = work.json
+    for _ in range(60):
+        inner = inner.fields["a"].struct_value
+    with pytest.raises(
+        InvalidField, match=r"^job\.work: 'CustomWork' is not nested at most 32 deep"
+    ):
+        make_job(work, {})
+
+
+@given(st.lists(st.booleans(), max_size=33))
 def test_what_is_too_deep_is_found_whatever_it_is_made_of(kinds: list[bool]) -> None:
     value = Value(number_value=1)
     for is_object in kinds:
@@ -108,7 +146,7 @@ def test_what_is_too_deep_is_found_whatever_it_is_made_of(kinds: list[bool]) -> 
             value = Value(struct_value=Struct(fields={"a": value}))
         else:
             value = Value(list_value=ListValue(values=[Value(), value]))
-    assert is_too_deep(value) == (len(kinds) > MAX_DEPTH)
+    assert is_too_deep(value) == (len(kinds) > MAX_JSON_DEPTH)
 
 
 @pytest.mark.parametrize(

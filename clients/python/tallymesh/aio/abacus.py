@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tallymesh.abacus import make_addition
 from tallymesh.aio.calls import AsyncCaller, read_on
+from tallymesh.arguments import PageSize, checked
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import new_request_id
 from tallymesh.many_numbers import joined, make_uploads
 from tallymesh.v1.abacus_service_pb2 import (
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
     from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceAsyncStub
 
 
-class AsyncAbacus:
+@checked
+class AsyncAbacus(NotPickled):
     """An abacus, as Abacus. It comes into being by its first use, with the sum 0.
 
     Attributes:
         name: Resource name, `abaci/{abacus}`.
     """
+
+    _instead = "pass its name on, and take client.abacus(name) there"
 
     def __init__(
         self,
@@ -131,7 +136,7 @@ class AsyncAbacus:
         )
         return (await self._caller.unary(self._stub.DeleteAbacus, request)).previous
 
-    async def entries(self, *, page_size: int = 50) -> AsyncIterator[LedgerEntry]:
+    async def entries(self, *, page_size: PageSize = 50) -> AsyncIterator[LedgerEntry]:
         """Yields the changes of the abacus, the newest first, as Abacus.entries()."""
         request = ListEntriesRequest(parent=self.name, page_size=page_size)
         while True:

@@ -13,6 +13,8 @@ from tallymesh.aio.abacus import AsyncAbacus
 from tallymesh.aio.calls import AsyncCaller, read_on
 from tallymesh.aio.dead_letters import AsyncDeadLetters
 from tallymesh.aio.jobs import AsyncJobHandle
+from tallymesh.arguments import PageSize, checked, checking, each
+from tallymesh.belonging import NotPickled
 from tallymesh.calls import new_request_id
 from tallymesh.channel import Connection, Tls
 from tallymesh.errors import Unreachable
@@ -58,7 +60,8 @@ from tallymesh.works import (
 )
 
 
-class AsyncClient:
+@checked
+class AsyncClient(NotPickled):
     """A client of one mesh for asyncio: what Client has, awaited, by the same names.
 
     It belongs to the event loop in which it is made, and is closed by `async with` or close(). A
@@ -69,6 +72,9 @@ class AsyncClient:
         dead_letters: The chunks that were given up.
     """
 
+    _instead = "pass its address on, and make an AsyncClient in each process"
+
+    @checking
     def __init__(
         self,
         address: str | Sequence[str] | None = None,
@@ -210,7 +216,9 @@ class AsyncClient:
         on_cut: OnCut | None = None,
     ) -> AsyncIterator[AsyncJobHandle]:
         """Yields each job once, as soon as it has ended, as Client.as_completed()."""
-        missing = Missing((self.job(job) if isinstance(job, str) else job for job in jobs), timeout)
+        given = each("jobs", jobs, AsyncJobHandle | str)
+        handles = (self.job(job) if isinstance(job, str) else job for job in given)
+        missing = Missing(handles, timeout)
 
         def open_stream(
             left: float | None,
@@ -256,7 +264,7 @@ class AsyncClient:
         return self._handle(Job(name=resource_name("jobs", name)))
 
     async def jobs(
-        self, *, full: bool = False, page_size: int = 50, **filters: Unpack[JobFilters]
+        self, *, full: bool = False, page_size: PageSize = 50, **filters: Unpack[JobFilters]
     ) -> AsyncIterator[Job]:
         """Yields the jobs to which all filters apply, newest first, as Client.jobs()."""
         request = make_list_request(filters, full=full, page_size=page_size)
@@ -272,7 +280,7 @@ class AsyncClient:
         """Returns the abacus of this name, with or without `abaci/`, without asking the mesh."""
         return AsyncAbacus(self._caller, self._abaci, resource_name("abaci", name), self._limits)
 
-    async def abaci(self, *, page_size: int = 50) -> AsyncIterator[Sum]:
+    async def abaci(self, *, page_size: PageSize = 50) -> AsyncIterator[Sum]:
         """Yields the sums of all abaci in order of their names, as Client.abaci()."""
         request = ListAbaciRequest(page_size=page_size)
         while True:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Unpack
 
 from tallymesh.aio.calls import AsyncCaller
+from tallymesh.arguments import PageSize, checked
+from tallymesh.belonging import NotPickled
 from tallymesh.dead_letters import DeadLetterConditions, make_filter
 from tallymesh.v1.dead_letter_service_pb2 import (
     DeadLetter,
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
     from tallymesh.v1.dead_letter_service_pb2_grpc import DeadLetterServiceAsyncStub
 
 
-class AsyncDeadLetters:
+@checked
+class AsyncDeadLetters(NotPickled):
     """The dead letters of a mesh, as DeadLetters."""
+
+    _instead = "take client.dead_letters there"
 
     def __init__(self, caller: AsyncCaller, stub: DeadLetterServiceAsyncStub) -> None:
         self._caller = caller
         self._stub = stub
 
-    async def groups(self, page_size: int = 50) -> AsyncIterator[DeadLetterGroup]:
+    async def groups(self, page_size: PageSize = 50) -> AsyncIterator[DeadLetterGroup]:
         """Yields the kinds of error that dead letters died of, as DeadLetters.groups()."""
         request = ListDeadLetterGroupsRequest(page_size=page_size)
         while True:
@@ -41,7 +46,7 @@ class AsyncDeadLetters:
             request.page_token = page.next_page_token
 
     async def list(
-        self, page_size: int = 50, **conditions: Unpack[DeadLetterConditions]
+        self, page_size: PageSize = 50, **conditions: Unpack[DeadLetterConditions]
     ) -> AsyncIterator[DeadLetter]:
         """Yields dead letters, the newest first, as DeadLetters.list()."""
         request = ListDeadLettersRequest(filter=make_filter(conditions), page_size=page_size)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from tallymesh.aio.calls import AsyncCaller, read_on
+from tallymesh.arguments import ChunkIndex, PageSize, checked
+from tallymesh.belonging import NotPickled
 from tallymesh.errors import DeadlineExceeded, StopTimeout, WaitTimeout
 from tallymesh.jobs import POLL_SECONDS, after, is_ended, needs_watching
 from tallymesh.showing import job_html, open_bar
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
     from tallymesh.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 
-class AsyncJobHandle:
+@checked
+class AsyncJobHandle(NotPickled):
     """A job in the mesh, as JobHandle. A task that waits for it and is cancelled leaves it alone.
 
     Attributes:
         job: The job as last seen.
     """
+
+    _instead = "pass its name on, and take client.job(name) there"
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class AsyncJobHandle:
         self.job = await self._caller.unary(self._stub.ReplayJob, request)
         return self.job
 
-    async def chunks(self, page_size: int = 1000) -> AsyncIterator[Chunk]:
+    async def chunks(self, page_size: PageSize = 1000) -> AsyncIterator[Chunk]:
         """Yields all chunks of the job by index, as JobHandle.chunks()."""
         request = ListChunksRequest(parent=self.name, page_size=page_size)
         while True:
@@ -131,7 +136,7 @@ class AsyncJobHandle:
                 return
             request.page_token = page.next_page_token
 
-    async def logs(self, chunk: int | None = None) -> AsyncIterator[ChunkLog]:
+    async def logs(self, chunk: ChunkIndex | None = None) -> AsyncIterator[ChunkLog]:
         """Yields what the chunks of the job have logged, by index, as JobHandle.logs()."""
         request = ListChunkLogsRequest(parent=self.name, page_size=1000, chunk=chunk)
         while True:

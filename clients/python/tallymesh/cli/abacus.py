@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -21,7 +21,7 @@ from tallymesh.cli.options import (
     number,
     pass_settings,
 )
-from tallymesh.cli.output import write, write_all, write_line
+from tallymesh.cli.output import write, write_line, write_listed
 from tallymesh.cli.plugins import load_plugin
 from tallymesh.wording import counted
 
@@ -183,8 +183,8 @@ def list_abaci(settings: Settings, limit: int) -> None:
       tallymesh abacus list -o jsonl | jq -r '.name + " " + .value'
     """
     with settings.connect() as client:
-        listed = list(islice(client.abaci(page_size=min(limit, 500)), limit))
-    write_all(settings, "abaci", listed, lambda: _sum_table(listed))
+        found = client.abaci(page_size=min(limit + 1, 500))
+        write_listed(settings, "abaci", found, limit, _sum_table)
 
 
 @abacus.command()
@@ -200,9 +200,8 @@ def entries(settings: Settings, name: str, limit: int) -> None:
       tallymesh abacus entries beans --limit 10
     """
     with settings.connect() as client:
-        found = client.abacus(name).entries(page_size=min(limit, 500))
-        listed = list(islice(found, limit))
-    write_all(settings, "entries", listed, lambda: _entry_table(listed))
+        found = client.abacus(name).entries(page_size=min(limit + 1, 500))
+        write_listed(settings, "entries", found, limit, _entry_table)
 
 
 @abacus.command()

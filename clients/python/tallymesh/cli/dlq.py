@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tallymesh.cli import text
 from tallymesh.cli.options import Settings, common_options, limit_option, pass_settings
-from tallymesh.cli.output import write, write_all
+from tallymesh.cli.output import write, write_listed
 from tallymesh.wording import counted
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ def list_groups(settings: Settings, limit: int) -> None:
       tallymesh dlq list -o jsonl | jq -r '.name + " " + .count'
     """
     with settings.connect() as client:
-        listed = list(islice(client.dead_letters.groups(page_size=min(limit, 1000)), limit))
-    write_all(settings, "groups", listed, lambda: _group_table(listed))
+        found = client.dead_letters.groups(page_size=min(limit + 1, 1000))
+        write_listed(settings, "groups", found, limit, _group_table)
 
 
 @dlq.command()
@@ -95,9 +94,8 @@ def show(settings: Settings, /, *, limit: int, **conditions: str | None) -> None
     """
     chosen: Any = {name: value for name, value in conditions.items() if value is not None}
     with settings.connect() as client:
-        found = client.dead_letters.list(page_size=min(limit, 1000), **chosen)
-        listed = list(islice(found, limit))
-    write_all(settings, "dead_letters", listed, lambda: _letter_table(listed))
+        found = client.dead_letters.list(page_size=min(limit + 1, 1000), **chosen)
+        write_listed(settings, "dead_letters", found, limit, _letter_table)
 
 
 @dlq.command()

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
@@ -63,14 +64,14 @@ def doctor(settings: Settings) -> Exit:
     Examples:
       tallymesh doctor
       tallymesh doctor --address mesh.example:8080
-      tallymesh doctor -o jsonl | jq -r '.findings[] | select(.status == "fail") | .advice'
+      tallymesh doctor -o jsonl | jq -r 'select(.status == "fail") | .advice'
     """
     findings: list[Finding] = []
     for finding in _examine(settings):
         findings.append(finding)
-        if settings.is_table:
-            click.echo(_line(finding))
-    if not settings.is_table:
+        if settings.output in ("table", "jsonl"):
+            write_data(settings, vars(finding), partial(_line, finding))
+    if settings.output == "json":
         write_data(settings, {"findings": [vars(one) for one in findings]}, str)
     failed = [one.check for one in findings if one.status == "fail"]
     if {"address", "gateway"}.intersection(failed):

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import click
 
 from tallymesh.cli.exits import Exit
@@ -18,7 +16,7 @@ from tallymesh.cli.options import (
     limit_option,
     pass_settings,
 )
-from tallymesh.cli.output import write, write_all, write_data
+from tallymesh.cli.output import write, write_all, write_data, write_listed
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelled")
 
@@ -68,6 +66,8 @@ def list_jobs(
     """
     from datetime import UTC, datetime, timedelta
 
+    from tallymesh.cli.job_text import job_table
+
     with settings.connect() as client:
         found = client.jobs(
             states=states,
@@ -76,13 +76,9 @@ def list_jobs(
             labels=labels,
             created_from=None if since is None else datetime.now(UTC) - timedelta(seconds=since),
             full=not settings.is_table,
-            page_size=min(limit, 1000),
+            page_size=min(limit + 1, 1000),
         )
-        listed = list(islice(found, limit))
-
-    from tallymesh.cli.job_text import job_table
-
-    write_all(settings, "jobs", listed, lambda: job_table(listed))
+        write_listed(settings, "jobs", found, limit, job_table)
 
 
 @jobs.command()
@@ -206,12 +202,11 @@ def chunks(settings: Settings, name: str, limit: int) -> None:
     Example:
       tallymesh jobs chunks 1m80bxc6859yzg00 -o jsonl | jq -r .worker | sort | uniq -c
     """
-    with settings.connect() as client:
-        listed = list(islice(client.job(name).chunks(page_size=min(limit, 1000)), limit))
-
     from tallymesh.cli.job_text import chunk_table
 
-    write_all(settings, "chunks", listed, lambda: chunk_table(listed))
+    with settings.connect() as client:
+        found = client.job(name).chunks(page_size=min(limit + 1, 1000))
+        write_listed(settings, "chunks", found, limit, chunk_table)
 
 
 @jobs.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,20 @@ from tallymesh.cli.options import Settings
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+
+class ClosedOutput(io.TextIOBase):
+    """Stands for a stdout that is closed: who has something to write on it fails."""
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        """Tells that it may be tried."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Ends the command: what is lost is not to look as if all were well."""
+        raise click.ClickException("cannot write on stdout: it is closed")
 
 
 def to_json(message: Message, *, indent: int | None = None) -> str:
@@ -47,11 +63,37 @@ def write_line(settings: Settings, message: Message, text: Callable[[], str]) ->
         click.echo(to_json(message))
 
 
+def write_listed(
+    settings: Settings,
+    key: str,
+    found: Iterable[Message],
+    limit: int,
+    text: Callable[[list[Any]], str],
+) -> None:
+    """Writes the first of what is found, and says where that is not all.
+
+    Args:
+        settings: Say in which form.
+        key: Name of the list.
+        found: All there is.
+        limit: How many to write.
+        text: Makes the text for people of a list.
+    """
+    listed = list(islice(found, limit + 1))
+    is_cut = len(listed) > limit
+    del listed[limit:]
+    write_all(settings, key, listed, lambda: text(listed), is_cut=is_cut)
+    if is_cut and settings.output in ("table", "jsonl"):
+        settings.note(f"there are more than these {limit:,}; --limit says how many to list")
+
+
 def write_all(
     settings: Settings,
     key: str,
     messages: Iterable[Message],
     text: Callable[[], str],
+    *,
+    is_cut: bool | None = None,
 ) -> None:
     """Writes a list of messages: as one object under `key`, or each on a line of its own.
 
@@ -60,6 +102,7 @@ def write_all(
         key: Name of the list.
         messages: What to write.
         text: Makes the text for people.
+        is_cut: Whether there are more; None where there cannot be.
     """
     if settings.is_table:
         click.echo(text())
@@ -68,7 +111,8 @@ def write_all(
             click.echo(to_json(message))
     elif settings.output == "json":
         listed = ",\n".join(to_json(message, indent=2) for message in messages)
-        click.echo(f'{{"{key}": [{listed}]}}')
+        cut = "" if is_cut is None else f', "truncated": {"true" if is_cut else "false"}'
+        click.echo(f'{{"{key}": [{listed}]{cut}}}')
 
 
 def write_data(settings: Settings, data: Mapping[str, object], text: Callable[[], str]) -> None:

@@ -15,6 +15,7 @@ import click
 
 from tallymesh.cli.exits import Exit, error_line, exit_code
 from tallymesh.cli.options import Settings, common_options
+from tallymesh.cli.output import ClosedOutput
 from tallymesh.cli.plugins import load_plugin, plugin_names
 from tallymesh.errors import TallymeshError
 
@@ -59,7 +60,11 @@ class Root(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Returns a command, loading the module that defines it."""
-        if home := _COMMANDS.get(cmd_name):
+        home = _COMMANDS.get(cmd_name)
+        # What gRPC writes besides, of handshakes and the like, errors tell too; in a service's log
+        # its own errors have their place.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE" if home else "ERROR")
+        if home:
             module, _, attribute = home.partition(":")
             loaded = getattr(importlib.import_module(f"tallymesh.cli.{module}"), attribute)
             assert isinstance(loaded, click.Command)
@@ -102,10 +107,11 @@ class Root(click.Group):
     ) -> Any:
         """Runs a command and ends the process, an error by one line and the code it stands for."""
         settings = Settings()
-        # What it tells besides, of handshakes and the like, is told by errors too.
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-        # Closed by who called us, as by `>&-`: what is written goes nowhere.
-        sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        # Closed by who called us, as by `>&-`: a result that cannot be written is an error, what
+        # else there is to say goes nowhere. No file or connection is to take their places.
+        if sys.stdout is None:
+            os.open(os.devnull, os.O_RDONLY)
+            sys.stdout = ClosedOutput()
         sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
         def run() -> Any:

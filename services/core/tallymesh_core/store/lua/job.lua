@@ -53,10 +53,10 @@ local IN_LINE = 250
 
 -- A job's pass, by which the jobs of a queue take turns: where it began, and by its weight the slot time that its
 -- counted chunks have taken (`held`, in microseconds) and that the leased ones are expected to take: the mean of
--- the counted ones, or as long as they have run already (`age`: milliseconds since the first was leased) where
--- none is counted.
+-- the counted ones or, where none is counted, as long again as they have run (`age`: milliseconds since the first
+-- was leased).
 local function pass_of(began, held, done, leased, priority, age)
-  local each = done > 0 and held / done or math.max(TRIAL, ((age or 0) - IN_LINE) * 1000)
+  local each = done > 0 and held / done or (age or 0) > IN_LINE and 2 * age * 1000 or TRIAL
   return began + (held + leased * each) / 2 ^ priority
 end
 

@@ -526,7 +526,7 @@ export type CustomWork = Message<"tallymesh.v1.CustomWork"> & {
   } | {
     /**
      * For a kernel that is a function: an object. Default: an empty one. A number without a fraction
-     * reaches the kernel as an integer. Lists and objects may stand within each other 30 deep.
+     * reaches the kernel as an integer. Lists and objects may stand within each other 32 deep.
      *
      * @generated from field: google.protobuf.Struct json = 3;
      */
@@ -571,7 +571,7 @@ export type CustomResult = Message<"tallymesh.v1.CustomResult"> & {
   } | {
     /**
      * Of a kernel that is a function: any value, but for a whole number. Lists and objects may
-     * stand within each other 30 deep.
+     * stand within each other 32 deep.
      *
      * @generated from field: google.protobuf.Value json = 3;
      */
