@@ -1,5 +1,6 @@
 """Kernels with bad habits harm nobody else, and their errors and logs say what they did."""
 
+import json
 import re
 from typing import Any
 from uuid import uuid4
@@ -153,6 +154,44 @@ def test_the_last_attempt_is_the_one_that_is_logged(client: Client) -> None:
             "CHUNK_FAILED",
             "kernel bad.returns returned object at a[0], which is not JSON",
         ),
+        *(
+            (
+                "bad.returns",
+                {"what": "nested", "depth": depth},
+                "CHUNK_FAILED",
+                f"kernel bad.returns returned a list or object at {'[0]' * 30},"
+                " which is more than 30 deep within others",
+            )
+            for depth in (31, 48, 49, 60, 500)
+        ),
+        (
+            "bad.returns",
+            {"what": "surrogate"},
+            "CHUNK_FAILED",
+            "kernel bad.returns returned '\\ud800', which is not Unicode text",
+        ),
+        ("bad.says", {"what": "surrogate"}, "CHUNK_FAILED", r"ValueError: half of \ud800 a pair"),
+        (
+            "bad.says",
+            {"what": "nothing"},
+            "CHUNK_FAILED",
+            "_Unspeakable: (its text cannot be had: RuntimeError)",
+        ),
+        ("bad.says", {"what": "base"}, "CHUNK_FAILED", "BaseException: not even an Exception"),
+        *(
+            (
+                "bad.progresses",
+                {"fraction": fraction},
+                "CHUNK_FAILED",
+                f"ValueError: progress takes a fraction from 0 to 1, not {shown}",
+            )
+            for fraction, shown in (
+                ("1e308", "1e+308"),
+                ("nan", "nan"),
+                ("-1", "-1.0"),
+                ("50", "50.0"),
+            )
+        ),
         (
             "bad.returns",
             {"what": "iterator"},
@@ -173,6 +212,25 @@ def test_a_bad_habit_fails_its_chunk_alone(
     failed = failure(client, kernel, work)
     assert (failed.reason, failed.job.error.message) == (reason, message)
     assert client.run(custom("acme.squares", {"n": 10})) == 285
+
+
+def test_json_as_deep_as_can_be_goes_through_every_entrance(client: Client, rest: Rest) -> None:
+    work: dict[str, Any] = {"what": "nested", "depth": 30}
+    inner: Any = 1
+    for _ in range(29):
+        inner = {"a": inner}
+    job = client.submit(custom("bad.returns", work | {"more": inner}))
+    deep = job.result()
+    for _ in range(30):
+        (deep,) = deep
+    assert deep == 1
+    shown = rest.get(f"/v1/{job.name}")["work"]["custom"]["json"]["more"]
+    assert shown == inner
+    assert rest.get("/v1/jobs?view=JOB_VIEW_FULL")["jobs"]
+    deeper = {"kernel": "bad.returns", "json": {"more": [[inner]]}}
+    body = json.dumps({"job": {"work": {"custom": deeper}}})
+    refused = rest.request("POST", "/v1/jobs", body)
+    assert refused.status == 400, refused.body
 
 
 def test_a_result_that_is_too_long(client: Client) -> None:

@@ -55,7 +55,7 @@ async def _all_at_once(client: AsyncClient, job: str, timeout: float) -> list[ob
         async for _ in client.abacus("a").watch(timeout=timeout):
             pass
 
-    return await asyncio.gather(
+    outcomes: list[object] = await asyncio.gather(
         client.job(job).result(timeout),
         client.run(WORK, timeout=timeout),
         as_completed(),
@@ -64,6 +64,7 @@ async def _all_at_once(client: AsyncClient, job: str, timeout: float) -> list[ob
         client.whoami(),
         return_exceptions=True,
     )
+    return outcomes
 
 
 class Waiting:
@@ -123,7 +124,9 @@ def start_waiting(address: str, count: int, job: str = "x", timeout: float = TIM
 
 
 def start_silence(processes: Processes, port: int, *words: str) -> Process:
-    started = processes.start([sys.executable, "-m", "tests.harness.silent_server", str(port), *words])
+    started = processes.start(
+        [sys.executable, "-m", "tests.harness.silent_server", str(port), *words]
+    )
     eventually_sync(lambda: "ready" in started.output(), message="the server being ready")
     return started
 

@@ -114,6 +114,36 @@ def quits(work: Work, chunk: Chunk, context: Context) -> int:
     os._exit(7)
 
 
+def nested(depth: int) -> Any:
+    """Lists within each other."""
+    inner: Any = 1
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+class _Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@kernel("bad.says")
+def says(work: Work, chunk: Chunk, context: Context) -> int:
+    """Raises what cannot be put into words."""
+    if work["what"] == "surrogate":
+        raise ValueError("half of \ud800 a pair")
+    if work["what"] == "base":
+        raise BaseException("not even an Exception")  # noqa: TRY002
+    raise _Unspeakable
+
+
+@kernel("bad.progresses")
+def progresses(work: Work, chunk: Chunk, context: Context) -> int:
+    """Tells of progress as it likes."""
+    context.progress(float(work["fraction"]))
+    return 1
+
+
 @kernel("bad.returns", merge=lambda a, b: a)
 def returns(work: Work, chunk: Chunk, context: Context) -> Any:
     """Returns what is not JSON."""
@@ -123,6 +153,8 @@ def returns(work: Work, chunk: Chunk, context: Context) -> Any:
         "nan": float("nan"),
         "deep": {"a": [object()]},
         "huge": 2**64,
+        "surrogate": "\ud800",
+        "nested": nested(work.get("depth", 0)),
         "long": "x" * 2**20,
         "iterator": iter([]),
     }[work["what"]]

@@ -242,9 +242,7 @@ class Caller(Reach):
             raise self._closed_or(refused) from refused
         return cast("Stream[Answer]", opened)
 
-    def _repeat(
-        self, attempts: Attempts, begin: Callable[[float], grpc.Future[Answer]]
-    ) -> Answer:
+    def _repeat(self, attempts: Attempts, begin: Callable[[float], grpc.Future[Answer]]) -> Answer:
         while True:
             left = attempts.left()
             try:

@@ -125,7 +125,7 @@ def _content(field: str, path: str | Path | None) -> bytes | None:
 def _make_options(target: Target) -> list[tuple[str, str | int]]:
     """Returns the options of a channel to a target."""
     # No retry policy: it hides what a call failed of at first, as that a connection was there, and
-    # a stream that it repeats may outlive its deadline. What is repeated is by Attempts and Reading.
+    # a stream that it repeats may outlive its deadline. Attempts and Reading repeat what is safe.
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MILLISECONDS),

@@ -1,10 +1,12 @@
 """Turns what the store keeps into what the API answers."""
 
+from collections.abc import Iterator, Sequence
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tallymesh.v1 import dead_letter_service_pb2, errors_pb2, job_pb2, job_service_pb2
-from tallymesh.v1.work_pb2 import Result, Work
+from tallymesh.v1.work_pb2 import Result
 from tallymesh_core.domain.jobs import (
     ChunkLog,
     ChunkRecord,
@@ -14,17 +16,25 @@ from tallymesh_core.domain.jobs import (
     JobRecord,
 )
 from tallymesh_core.domain.states import JobState
+from tallymesh_core.rpc.channel import MAX_MESSAGE_BYTES
+from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_kernels import Registry
+
+#: Clients of gRPC take messages of 4 MiB, unless told otherwise; little of them is not jobs.
+MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES - 4096
+# What a field of a message takes besides what it holds.
+_FRAME_BYTES = 6
 
 
 class Answers:
     """Makes answers on behalf of one gateway."""
 
-    def __init__(self, node: str, kernels: Registry, fleet: Fleet) -> None:
+    def __init__(self, node: str, kernels: Registry, fleet: Fleet, contents: Contents) -> None:
         self._node = node
         self._kernels = kernels
         self._fleet = fleet
+        self._contents = contents
 
     async def job(
         self,
@@ -34,17 +44,17 @@ class Answers:
         """Returns the job, as this gateway saw it."""
         job = job_pb2.Job(
             name=f"jobs/{record.id}",
-            chunk_count=record.chunk_count,
-            queue=record.queue,
-            priority=record.priority,
-            labels=record.labels,
-            abacus=f"abaci/{record.abacus}" if record.abacus else "",
-            max_attempts=record.max_attempts,
+            chunk_count=record.spec.chunk_count,
+            queue=record.spec.queue,
+            priority=record.spec.priority,
+            labels=record.spec.labels,
+            abacus=f"abaci/{record.spec.abacus}" if record.spec.abacus else "",
+            max_attempts=record.spec.max_attempts,
             state=job_pb2.Job.State.Value(f"STATE_{record.state}"),
             state_reason=await self._reason(record),
             progress=_progress(record),
-            kernel=record.kernel,
-            initiated_by=record.initiated_by,
+            kernel=record.spec.kernel,
+            initiated_by=record.spec.initiated_by,
             checked_by=self._node,
             handled_by=record.handled_by,
             create_time=_time(record.created_ms),
@@ -56,10 +66,10 @@ class Answers:
             lost_leases=record.lost,
             compute_time=_span(record.compute_us / 1e6),
             epoch=record.epoch,
-            tolerate_failures=record.tolerate_failures,
-            chunk_timeout=_milliseconds(record.chunk_timeout_ms),
-            timeout=_milliseconds(record.timeout_ms),
-            ttl=_milliseconds(record.ttl_ms),
+            tolerate_failures=record.spec.tolerate_failures,
+            chunk_timeout=_milliseconds(record.spec.chunk_timeout_ms),
+            timeout=_milliseconds(record.spec.timeout_ms),
+            ttl=_milliseconds(record.spec.ttl_ms),
             expire_time=_time(record.expires_ms),
             stages=_stages(record),
             replays=[
@@ -92,10 +102,32 @@ class Answers:
                 )
             )
         if view != job_service_pb2.JOB_VIEW_BASIC:
-            job.work.ParseFromString(record.work)
+            job.work.CopyFrom(await self._contents.work(record))
             if record.state is JobState.SUCCEEDED:
-                job.result.CopyFrom(self._result(record, job.work))
+                job.result.CopyFrom(await self._result(record))
         return job
+
+    async def jobs(
+        self, records: Sequence[JobRecord], view: job_service_pb2.JobView.ValueType
+    ) -> list[job_pb2.Job]:
+        """Returns the first of some jobs: as many as one answer can hold, and one at least.
+
+        One that no answer can hold comes without its work.
+        """
+        made: list[job_pb2.Job] = []
+        size = 0
+        for some in _batches(records) if view != job_service_pb2.JOB_VIEW_BASIC else [records]:
+            if view != job_service_pb2.JOB_VIEW_BASIC:
+                await self._contents.load(some)
+            for record in some:
+                job = await self.job(record, view)
+                if job.ByteSize() + _FRAME_BYTES > MAX_ANSWER_BYTES:
+                    job.ClearField("work")
+                size += job.ByteSize() + _FRAME_BYTES
+                if made and size > MAX_ANSWER_BYTES:
+                    return made
+                made.append(job)
+        return made
 
     async def delta(self, record: JobRecord) -> job_pb2.JobDelta:
         """Returns what of a job changes while it runs."""
@@ -111,38 +143,46 @@ class Answers:
             checked_by=self._node,
         )
 
-    def result(self, record: JobRecord) -> Result:
-        """Returns the result of a job that has succeeded."""
-        return self._result(record, Work.FromString(record.work))
-
-    def _result(self, record: JobRecord, given: Work) -> Result:
-        if not record.additive:
-            return Result.FromString(record.result)
-        kernel, work = self._kernels.of_any(given)
-        return kernel.finish(work, record.total)
-
-    def amount(self, record: JobRecord) -> str:
+    async def amount(self, record: JobRecord) -> str:
         """Returns what a job that has succeeded adds to its abacus, as a decimal.
 
         Raises:
+            NotFound: The job is gone.
             ValueError: Its result is no number.
         """
-        work = Work.FromString(record.work)
-        kernel, _ = self._kernels.of_any(work)
-        return kernel.amount(self._result(record, work))
+        kernel, _ = self._kernels.of_any(await self._contents.work(record))
+        return kernel.amount(await self._result(record))
+
+    async def _result(self, record: JobRecord) -> Result:
+        """Returns the result of a job that has succeeded."""
+        if not record.spec.additive:
+            return await self._contents.result(record)
+        kernel, work = self._kernels.of_any(await self._contents.work(record))
+        return kernel.finish(work, record.total)
 
     async def _reason(self, record: JobRecord) -> str:
         if record.state.is_final:
             return _reason_of_end(record)
         if record.running:
             return ""
-        if not await self._fleet.serves(record.queue, record.kernel):
-            return f"no live worker serves kernel {record.kernel} on queue {record.queue}"
+        if not await self._fleet.serves(record.spec.queue, record.spec.kernel):
+            return f"no live worker serves kernel {record.spec.kernel} on queue {record.spec.queue}"
         if record.retrying:
             wait = max(0, record.retry_ms - record.now_ms) / 1000
             chunks = "1 chunk is" if record.retrying == 1 else f"{record.retrying} chunks are"
             return f"{chunks} tried again, the first in {wait:.1f} s"
         return "waiting for a free slot"
+
+
+def _batches(records: Sequence[JobRecord]) -> Iterator[Sequence[JobRecord]]:
+    """Yields jobs in turn, some at a time, whose works and results can be had at once."""
+    first, size = 0, 0
+    for at, record in enumerate(records):
+        size += record.work_bytes + record.result_bytes
+        if size > MAX_ANSWER_BYTES and at > first:
+            yield records[first:at]
+            first, size = at, record.work_bytes + record.result_bytes
+    yield records[first:]
 
 
 def _reason_of_end(record: JobRecord) -> str:
@@ -152,7 +192,7 @@ def _reason_of_end(record: JobRecord) -> str:
         at_chunk = f"chunk {failure.chunk}: " if failure.chunk >= 0 else ""
         return f"{at_chunk}{failure.message}"
     if record.dead:
-        return f"without {record.dead} of {record.chunk_count} chunks, which were given up"
+        return f"without {record.dead} of {record.spec.chunk_count} chunks, which were given up"
     return ""
 
 
@@ -232,9 +272,11 @@ def _error(failure: JobFailure) -> job_pb2.Job.Error:
 
 def _stages(record: JobRecord) -> job_pb2.Job.Stages:
     posted_ms = record.posting.posted_ms if record.posting else 0
+    # A job that ended without having started waits anew from its replay on.
+    replays = [one.replayed_ms for one in record.replays if one.replayed_ms <= record.started_ms]
     return job_pb2.Job.Stages(
-        waiting=_between(record.created_ms, record.started_ms),
-        computing=_between(record.started_ms, record.counted_ms),
+        waiting=_between(max([record.created_ms, *replays]), record.started_ms),
+        computing=_between(record.started_ms + record.lay_ms, record.counted_ms),
         merging=_between(record.counted_ms, record.ended_ms),
         posting=_between(record.ended_ms, posted_ms),
     )
@@ -245,16 +287,17 @@ def _between(from_ms: int, until_ms: int) -> Duration | None:
 
 
 def _progress(record: JobRecord) -> job_pb2.Progress:
-    done, total = record.done, record.chunk_count
+    done, total = record.done, record.spec.chunk_count
     until = record.ended_ms or record.now_ms
-    seconds = (until - record.started_ms) / 1000 if record.started_ms else 0.0
+    busy_ms = until - record.started_ms - record.lay_ms if record.started_ms else 0
+    seconds = max(0, busy_ms) / 1000
     rate = done / seconds if seconds > 0 else 0.0
-    worked = min(done + record.dead + record.shares, total)
+    worked = min(done + record.shares, total - record.dead)
     eta = None
     if record.state is JobState.RUNNING and worked > 0 and seconds > 0:
-        eta = _span((total - worked) * seconds / worked)
-    # Until the last chunk is counted or given up a bar must not look full.
-    fraction = 1.0 if done + record.dead == total else min(worked / total, 0.9999)
+        eta = _span((total - record.dead - worked) * seconds / worked)
+    # Until the last chunk is counted a bar must not look full.
+    fraction = 1.0 if done == total else min(worked / total, 0.9999)
     return job_pb2.Progress(
         chunks_total=total,
         chunks_done=done,
@@ -264,7 +307,7 @@ def _progress(record: JobRecord) -> job_pb2.Progress:
         fraction=fraction,
         chunks_per_second=rate,
         eta=eta,
-        running_total=str(record.total) if record.additive else "",
+        running_total=str(record.total) if record.spec.additive else "",
         workers=record.holders,
         chunk_map=job_pb2.ChunkMap(chunks_per_cell=record.per_cell, cells=record.cells)
         if record.per_cell

@@ -41,6 +41,7 @@ from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.computing import Computations
+from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.keeper import Keeper
@@ -91,11 +92,14 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     jobs, leases = JobStore(store, backlog_limit=settings.backlog_limit), LeaseStore(store)
     logs = ChunkLogStore(store)
     fleet = Fleet(leases)
-    answers = Answers(settings.node, kernels, fleet)
+    contents = Contents(jobs)
+    answers = Answers(settings.node, kernels, fleet, contents)
     watches = Watches(jobs, answers, settings.node)
     collections = Collections(jobs, settings.node)
     computations = Computations(fleet, settings.node)
-    dispatcher = Dispatcher(jobs, leases, watches, collections, settings.node, logs=logs)
+    dispatcher = Dispatcher(
+        jobs, leases, watches, collections, settings.node, logs=logs, contents=contents
+    )
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
     report = HealthReport(SERVED)

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.errors_pb2 import ErrorReason
-from tallymesh.v1.work_pb2 import Result, Work
+from tallymesh.v1.work_pb2 import Result
 from tallymesh_core.domain.errors import ShuttingDown
 from tallymesh_core.domain.jobs import (
     ChunkFailure,
@@ -24,14 +23,15 @@ from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.watching import Watches
 
 #: A waiting call looks for itself so often, so that a lost wake-up costs no more.
 _LOOK_SECONDS = 1.0
 #: The longest pause between a worker's calls: well under the time after which it counts as lost.
 _CALL_AGAIN_SECONDS = 1.0
-#: Works kept, so that each need not be read for each answer.
-_KNOWN_WORKS, _KNOWN_WORK_BYTES = 4096, 32 * 1024 * 1024
+#: Jobs accepted here of whose first event word is still awaited; it may have come before.
+_MOST_FORESEEN = 4096
 #: A stop of this many chunks from the first is a stop of all.
 _ALL_CHUNKS = 1 << 31
 
@@ -59,6 +59,7 @@ class Dispatcher:
         node: str,
         *,
         logs: ChunkLogStore,
+        contents: Contents,
     ) -> None:
         """Begins with no call waiting.
 
@@ -69,17 +70,17 @@ class Dispatcher:
             collections: Likewise.
             node: Name of this gateway.
             logs: What chunks have logged.
+            contents: The works of jobs.
         """
         self._jobs = jobs
         self._watches = watches
         self._collections = collections
-        self._woken_for: set[str] = set()
+        self._woken_for: dict[str, None] = {}
         self._leases = leases
         self._logs = logs
         self._node = node
         self._waiting: dict[_Waiting, None] = {}
-        self._works: OrderedDict[str, pb.JobWork] = OrderedDict()
-        self._work_bytes = 0
+        self._contents = contents
         self._closing = False
 
     def notice(self, events: list[JobChanged] | Interrupted) -> None:
@@ -245,7 +246,7 @@ class Dispatcher:
     async def _assign(
         self, spans: list[ChunkSpan], known: set[str], answer: pb.SynchronizeResponse
     ) -> None:
-        works = await self._works_of({span.ref for span in spans})
+        works = await self._contents.works({span.ref for span in spans})
         for span in spans:
             work = works.get(span.ref)
             if work is None:
@@ -260,49 +261,19 @@ class Dispatcher:
 
     def expect(self, record: JobRecord) -> None:
         """Takes note of a job accepted here: workers wait for it, and will ask for its work."""
-        ref = f"{record.tenant}/{record.id}"
-        self._keep(ref, record.work, record.chunk_count, record.chunk_timeout_ms, record.additive)
+        self._contents.keep(record)
         if record.version == 1:
-            self._woken_for.add(ref)
-            self._wake(f"{record.queue}/{record.kernel}", record.chunk_count)
+            self._woken_for[record.ref] = None
+            while len(self._woken_for) > _MOST_FORESEEN:
+                del self._woken_for[next(iter(self._woken_for))]
+            self._wake(f"{record.spec.queue}/{record.spec.kernel}", record.spec.chunk_count)
 
     def _foreseen(self, event: JobChanged) -> bool:
         """Tells whether calls were woken for an event before it was heard of."""
         if event.version > 1 or event.ref not in self._woken_for:
             return False
-        self._woken_for.discard(event.ref)
+        del self._woken_for[event.ref]
         return True
-
-    async def _works_of(self, refs: set[str]) -> dict[str, pb.JobWork]:
-        works = {}
-        for ref in refs:
-            if ref in self._works:
-                self._works.move_to_end(ref)
-                works[ref] = self._works[ref]
-        missing = refs - works.keys()
-        if missing:
-            for ref, read in (await self._jobs.works_of(missing)).items():
-                works[ref] = self._keep(ref, *read)
-        return works
-
-    def _keep(
-        self, ref: str, work: bytes, chunk_count: int, timeout_ms: int, additive: bool
-    ) -> pb.JobWork:
-        made = pb.JobWork(
-            job=ref, work=Work.FromString(work), chunk_count=chunk_count, additive=additive
-        )
-        if timeout_ms:
-            made.chunk_timeout.FromMilliseconds(timeout_ms)
-        if known := self._works.pop(ref, None):
-            self._work_bytes -= known.work.ByteSize()
-        self._works[ref] = made
-        self._work_bytes += made.work.ByteSize()
-        while len(self._works) > _KNOWN_WORKS or self._work_bytes > _KNOWN_WORK_BYTES:
-            oldest, forgotten = self._works.popitem(last=False)
-            self._work_bytes -= forgotten.work.ByteSize()
-            # Its event may have come before the job was expected, and will not come again.
-            self._woken_for.discard(oldest)
-        return made
 
 
 def _results(one: pb.ChunkResults) -> SpanResults:

@@ -56,7 +56,7 @@ class Keeper:
 
     def expect(self, record: JobRecord) -> None:
         """Takes note of a job that may have to be ended in time."""
-        if record.timeout_ms:
+        if record.spec.timeout_ms:
             self._due.set()
 
     def notice(self, events: list[JobChanged] | Interrupted) -> None:
@@ -120,7 +120,7 @@ class Keeper:
             return
         amount = ""
         try:
-            amount = self._answers.amount(record)
+            amount = await self._answers.amount(record)
             total = await self._add(record, amount)
         except (InvalidField, ValueError) as error:
             await self._jobs.note_posted(tenant, job_id, amount=amount, total="", error=str(error))
@@ -129,7 +129,7 @@ class Keeper:
 
     async def _add(self, record: JobRecord, amount: str) -> str:
         request = abacus_service_pb2.AddNumberRequest(
-            name=f"abaci/{record.abacus}", decimal=amount, job=f"jobs/{record.id}"
+            name=f"abaci/{record.spec.abacus}", decimal=amount, job=f"jobs/{record.id}"
         )
         try:
             answer = await self._abacus.AddNumber(request, timeout=_POST_TIMEOUT_SECONDS)

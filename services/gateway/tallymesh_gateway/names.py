@@ -4,8 +4,10 @@ import re
 from collections.abc import Sized
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tallymesh.json_values import MAX_DEPTH, is_too_deep
 from tallymesh_core.domain.errors import InvalidField
 from tallymesh_core.domain.ids import shard_of_job
 from tallymesh_core.domain.jobs import MAX_CHUNKS
@@ -61,6 +63,13 @@ def worker(name: str, field: str) -> str:
     if kind != "workers" or not _WORKER.fullmatch(found):
         raise InvalidField(field, name, "workers/ and a worker's name, or the uid of its process")
     return found
+
+
+def json(given: Struct | Value, field: str) -> None:
+    """Checks JSON that comes from outside; InvalidField if it is nested too deeply."""
+    if is_too_deep(given):
+        bound = f"lists and objects within each other at most {MAX_DEPTH} deep"
+        raise InvalidField(field, "JSON that is nested deeper", bound)
 
 
 def milliseconds(given: Duration, field: str, *, least_ms: int, most_days: int) -> int:

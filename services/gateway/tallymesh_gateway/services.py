@@ -19,7 +19,7 @@ from tallymesh.v1 import (
 )
 from tallymesh_core import __version__
 from tallymesh_core.domain.errors import InvalidField, StoreUnavailable
-from tallymesh_core.domain.jobs import MAX_CHUNKS, JobRecord, is_of_kernel
+from tallymesh_core.domain.jobs import MAX_CHUNKS, JobFilter, JobRecord
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.rpc import paging
 from tallymesh_core.rpc.context import current_caller
@@ -27,7 +27,7 @@ from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.inspection import Inspection, StoreFacts
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_gateway import answers, names, worker_calls
-from tallymesh_gateway.answers import Answers
+from tallymesh_gateway.answers import MAX_ANSWER_BYTES, Answers
 from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.computing import Computations
 from tallymesh_gateway.dispatch import Dispatcher
@@ -40,8 +40,6 @@ from tallymesh_kernels import Registry
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_BATCH, _MAX_COLLECTED = 1000, 10_000
-# Clients of gRPC take messages of 4 MiB, unless told otherwise; a job is half of that at most.
-_MAX_COLLECTED_BYTES = 2 * 2**20
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -93,9 +91,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             ]
         )
         self._expect(accepted)
-        return job_service_pb2.BatchCreateJobsResponse(
-            jobs=[await self._answers.job(record) for record in accepted]
-        )
+        jobs = await self._answers.jobs(accepted, job_service_pb2.JOB_VIEW_FULL)
+        if len(jobs) < len(accepted):
+            jobs = [
+                await self._answers.job(record, job_service_pb2.JOB_VIEW_BASIC)
+                for record in accepted
+            ]
+        return job_service_pb2.BatchCreateJobsResponse(jobs=jobs)
 
     async def BatchGetJobs(
         self, request: job_service_pb2.BatchGetJobsRequest, context: Context
@@ -104,10 +106,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         names.several(request.names, "names", _MAX_BATCH)
         view = request.view or job_service_pb2.JOB_VIEW_BASIC
         records = await self._jobs.get_all(current_caller().tenant, _job_ids(request.names))
-        return job_service_pb2.BatchGetJobsResponse(
-            jobs=[await self._answers.job(record, view) for record in records],
-            answered_by=self._node,
-        )
+        jobs = await self._answers.jobs(records, view)
+        if len(jobs) < len(records):
+            raise InvalidField(
+                "names",
+                f"{len(records)} jobs",
+                f"as many as an answer of {MAX_ANSWER_BYTES} bytes holds, of these the first "
+                f"{len(jobs)}; BASIC view and CollectJobs have no such bound",
+            )
+        return job_service_pb2.BatchGetJobsResponse(jobs=jobs, answered_by=self._node)
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         """See the proto."""
@@ -118,21 +125,21 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.ListJobsResponse:
         """See the proto."""
         size = paging.page_size(request.page_size, 50, 1000)
-        wanted = _JobFilter(request, self._kernels)
+        wanted = _wanted(request, self._kernels)
+        # Tells lists apart, so that a page token is only taken by the list that gave it.
+        asked = repr(wanted)
         page, cursor = await self._jobs.list_page(
             current_caller().tenant,
-            states=wanted.states,
-            before=paging.page_cursor(request.page_token, wanted.text, "[0-9a-z]{16}"),
+            wanted,
+            before=paging.page_cursor(request.page_token, asked, "[0-9a-z]{16}"),
             limit=size,
-            accept=wanted.accepts,
-            from_ms=wanted.from_ms,
         )
+        jobs = await self._answers.jobs(page, request.view or job_service_pb2.JOB_VIEW_BASIC)
+        if len(jobs) < len(page):
+            cursor = page[len(jobs) - 1].id
         return job_service_pb2.ListJobsResponse(
-            jobs=[
-                await self._answers.job(record, request.view or job_service_pb2.JOB_VIEW_BASIC)
-                for record in page
-            ],
-            next_page_token=paging.page_token(cursor, wanted.text) if cursor else "",
+            jobs=jobs,
+            next_page_token=paging.page_token(cursor, asked) if cursor else "",
             answered_by=self._node,
         )
 
@@ -152,17 +159,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         view = request.view or job_service_pb2.JOB_VIEW_FULL
         ids = _job_ids(request.names)
         async for records in self._collections.collect(current_caller().tenant, ids):
-            answer = job_service_pb2.CollectJobsResponse(answered_by=self._node)
-            size = 0
-            for record in records:
-                job = await self._answers.job(record, view)
-                size += job.ByteSize()
-                if answer.jobs and size > _MAX_COLLECTED_BYTES:
-                    yield answer
-                    answer = job_service_pb2.CollectJobsResponse(answered_by=self._node)
-                    size = job.ByteSize()
-                answer.jobs.append(job)
-            yield answer
+            rest = list(records)
+            while True:
+                jobs = await self._answers.jobs(rest, view)
+                yield job_service_pb2.CollectJobsResponse(jobs=jobs, answered_by=self._node)
+                rest = rest[len(jobs) :]
+                if not rest:
+                    break
 
     async def RunJob(
         self, request: job_service_pb2.RunJobRequest, context: Context
@@ -269,47 +272,24 @@ def _job_ids(given: Iterable[str]) -> list[str]:
     return [names.job_id(name, f"names[{i}]") for i, name in enumerate(given)]
 
 
-class _JobFilter:
-    """Which jobs a list is to hold."""
-
-    def __init__(self, request: job_service_pb2.ListJobsRequest, kernels: Registry) -> None:
-        names.kernel(request.kernel, "kernel", kernels)
-        known = {value: name for name, value in job_pb2.Job.State.items()}
-        for i, state in enumerate(request.states):
-            if not known.get(state) or state == job_pb2.Job.STATE_UNSPECIFIED:
-                raise InvalidField(f"states[{i}]", state, "a state of a job")
-        self.states = tuple(
-            JobState(known[state].removeprefix("STATE_")) for state in request.states
-        )
-        self._kernel = request.kernel
-        self._queue = names.queue(request.queue, "queue") if request.queue else ""
-        self._labels = names.label_filters(list(request.labels), "labels")
-        self.from_ms = names.moment(request.create_time_from, "create_time_from")
-        self._until_ms = (
-            names.moment(request.create_time_until, "create_time_until")
-            if request.HasField("create_time_until")
-            else None
-        )
-        #: Tells lists apart, so that a page token is only taken by the list that gave it.
-        self.text = ";".join(
-            (
-                ",".join(self.states),
-                self._kernel,
-                self._queue,
-                ",".join(sorted(request.labels)),
-                str(self.from_ms),
-                str(self._until_ms),
-            )
-        )
-
-    def accepts(self, record: JobRecord) -> bool:
-        """Tells whether a job belongs on the list."""
-        return (
-            (not self._kernel or is_of_kernel(record.kernel, self._kernel))
-            and (not self._queue or record.queue == self._queue)
-            and self._labels.items() <= record.labels.items()
-            and (self._until_ms is None or record.created_ms < self._until_ms)
-        )
+def _wanted(request: job_service_pb2.ListJobsRequest, kernels: Registry) -> JobFilter:
+    """Returns which jobs a list is to hold."""
+    names.kernel(request.kernel, "kernel", kernels)
+    known = {value: name for name, value in job_pb2.Job.State.items()}
+    for i, state in enumerate(request.states):
+        if not known.get(state) or state == job_pb2.Job.STATE_UNSPECIFIED:
+            raise InvalidField(f"states[{i}]", state, "a state of a job")
+    states = {JobState(known[state].removeprefix("STATE_")) for state in request.states}
+    return JobFilter(
+        states=tuple(sorted(states)),
+        queue=names.queue(request.queue, "queue") if request.queue else "",
+        kernel=request.kernel,
+        labels=dict(sorted(names.label_filters(list(request.labels), "labels").items())),
+        from_ms=names.moment(request.create_time_from, "create_time_from"),
+        until_ms=names.moment(request.create_time_until, "create_time_until")
+        if request.HasField("create_time_until")
+        else None,
+    )
 
 
 class DispatchService(dispatch_service_pb2_grpc.DispatchServiceServicer):

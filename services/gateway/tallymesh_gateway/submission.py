@@ -133,6 +133,7 @@ class Acceptance:
             InvalidField: A field is missing, malformed or out of its bound.
             UnknownKernel: The work names no known kernel.
         """
+        names.json(work.custom.json, f"{field}.custom.json")
         self._check(work, field)
         work = as_asked(work)
         if not is_settled(work):

@@ -121,6 +121,9 @@ def _check_result(result: pb.ChunkResults, field: str) -> None:
         raise InvalidField(
             f"{field}.compute_micros", len(result.compute_micros), f"{count} numbers, or none"
         )
+    for i, partial in enumerate(result.partials):
+        names.json(partial.custom.json, f"{field}.partials[{i}].custom.json")
+    names.json(result.result.custom.json, f"{field}.result.custom.json")
     _within(result.age_micros, f"{field}.age_micros", 0, _MAX_MICROS)
     _within(result.elapsed_micros, f"{field}.elapsed_micros", 0, _MAX_MICROS)
 

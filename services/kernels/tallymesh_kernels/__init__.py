@@ -1,6 +1,14 @@
 """What the mesh can compute: the kernels, free of transport and store."""
 
-from tallymesh_kernels.kernel import Cancelled, Chunk, ChunkError, Context, Invalid, Kernel
+from tallymesh_kernels.kernel import (
+    Cancelled,
+    Chunk,
+    ChunkError,
+    Context,
+    Invalid,
+    Kernel,
+    checked_fraction,
+)
 from tallymesh_kernels.libraries import describe_libraries
 from tallymesh_kernels.own import Foreign, Function, MessageKernel, kernel
 from tallymesh_kernels.registry import (
@@ -31,6 +39,7 @@ __all__ = [
     "UnknownKernel",
     "as_asked",
     "builtin",
+    "checked_fraction",
     "describe_libraries",
     "describe_sieve",
     "is_settled",

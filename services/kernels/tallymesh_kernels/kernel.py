@@ -14,6 +14,9 @@ from tallymesh.v1 import work_pb2
 W_contra = TypeVar("W_contra", bound=Message, contravariant=True)
 """The kernel's own input message, such as CountPrimes."""
 
+# What floating point may add to a whole.
+_ROUNDING = 1e-6
+
 P = TypeVar("P", int, work_pb2.Result)
 """What a chunk gives: a number for additive kernels, a partial Result for the others."""
 
@@ -77,6 +80,17 @@ class Chunk:
     def of(self, size: int) -> tuple[int, int]:
         """This chunk's half-open share of `size` things: contiguous, and even to within one."""
         return size * self.index // self.count, size * (self.index + 1) // self.count
+
+
+def checked_fraction(fraction: float) -> float:
+    """Returns how far a chunk is, within 0 to 1; errors of rounding are forgiven.
+
+    Raises:
+        ValueError: It is no such fraction: a percentage, or not a number.
+    """
+    if -_ROUNDING <= fraction <= 1 + _ROUNDING:
+        return min(max(fraction, 0.0), 1.0)
+    raise ValueError(f"progress takes a fraction from 0 to 1, not {fraction}")
 
 
 class Kernel(Protocol[W_contra, P]):

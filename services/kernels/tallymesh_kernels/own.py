@@ -3,6 +3,8 @@
 Both are written against what this module gives, and seen by the mesh as kernels of `CustomWork`.
 """
 
+import functools
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -222,12 +224,20 @@ def kernel(
     Raises:
         Invalid: The name is none.
         ValueError: There is a `finish` without a `merge`.
+        TypeError: A function is none that returns a value when it is called.
     """
     check_name(name)
     if finish and not merge:
         raise ValueError(f"kernel {name} has a finish, which needs a merge")
+    given: dict[str, object] = {"validate": validate, "merge": merge, "finish": finish}
+    if not isinstance(plan, int):
+        given["plan"] = plan
+    for role, function in given.items():
+        if function is not None:
+            _check_callable(f"the {role} of kernel {name}", function)
 
     def make(compute: Compute) -> Function:
+        _check_callable(f"kernel {name}", compute)
         return Function(name, compute, plan=plan, validate=validate, merge=merge, finish=finish)
 
     return make
@@ -277,6 +287,8 @@ class Messages:
     def __init__(self, own: MessageKernel[Any, Any, Any]) -> None:
         self.name = own.name
         self.own = own
+        for role in ("validate", "plan", "run", "merge", "finish"):
+            _check_callable(f"{role} of kernel {own.name}", getattr(own, role))
 
     def validate(self, work: CustomWork) -> None:
         """Raises Invalid if it is not the kernel's message, or the kernel does not like it."""
@@ -351,6 +363,26 @@ class Foreign:
     def amount(self, result: Result) -> str:
         """The result, if it is a number."""
         return amount(result)
+
+
+def _check_callable(what: str, given: object) -> None:
+    """Raises TypeError unless it returns a value when it is called."""
+    function = given
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"{what} is {_kind(function)}, not a function")
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    function = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{what} is an async function, which nobody awaits: use def")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(f"{what} is a generator function: return a value instead of yielding")
+
+
+def _kind(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def _is_whole(value: object) -> bool:

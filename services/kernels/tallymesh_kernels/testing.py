@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from tallymesh.json_values import to_struct
 from tallymesh.v1.work_pb2 import CustomWork
-from tallymesh_kernels.kernel import Cancelled, Chunk
+from tallymesh_kernels.kernel import Cancelled, Chunk, checked_fraction
 from tallymesh_kernels.own import Function, MessageKernel, Messages, result_value
 
 
@@ -34,8 +34,8 @@ class Recorder:
         self._checks = 0
 
     def progress(self, fraction: float) -> None:
-        """Remembers it."""
-        self.fractions.append(fraction)
+        """Remembers it; ValueError if it is no fraction from 0 to 1."""
+        self.fractions.append(checked_fraction(fraction))
 
     def log(self, text: str) -> None:
         """Remembers its lines."""

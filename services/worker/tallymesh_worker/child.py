@@ -28,6 +28,7 @@ from tallymesh_kernels import (
     Invalid,
     Registry,
     UnknownKernel,
+    checked_fraction,
     describe_libraries,
     usable,
 )
@@ -99,8 +100,12 @@ class _Context:
         self._log = log
 
     def progress(self, fraction: float) -> None:
-        """Says how far the chunk is, 0 to 1; cheap enough to be called at every step."""
-        self._page.advance(min(max(fraction, 0.0), 1.0))
+        """Says how far the chunk is, 0 to 1; cheap enough to be called at every step.
+
+        Raises:
+            ValueError: It is no such fraction.
+        """
+        self._page.advance(checked_fraction(fraction))
 
     def log(self, text: str) -> None:
         """Adds lines to the chunk's log."""
@@ -375,12 +380,20 @@ def _encode(result: work_pb2.Result) -> bytes:
 
 
 def _sentence(error: BaseException) -> str:
-    told = " ".join(str(error).split())
+    told = " ".join(_text(error).split())
     if isinstance(error, SystemExit):
         told = f"the kernel called sys.exit({error.code!r})"
     elif not isinstance(error, _TOLD):
         told = f"{type(error).__name__}: {told}" if told else type(error).__name__
     return told if len(told) <= MAX_MESSAGE_CHARS else f"{told[: MAX_MESSAGE_CHARS - 1]}…"
+
+
+def _text(error: BaseException) -> str:
+    """Returns an exception's text, whatever its class makes of it."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception as failure:
+        return f"(its text cannot be had: {type(failure).__name__})"
 
 
 def _resident_bytes() -> int:

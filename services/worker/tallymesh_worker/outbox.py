@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from tallymesh.v1 import dispatch_service_pb2, errors_pb2, work_pb2
 from tallymesh_worker.frames import LOG_BYTES
@@ -16,6 +16,9 @@ from tallymesh_worker.times import Times
 PARCEL_BYTES: Final = 1024 * 1024
 # A chunk's number or partial takes so much beside its content, at most.
 SMALL_BYTES: Final = 16
+# As the API bounds a failure's message.
+MAX_REASON_CHARS: Final = 1024
+_REFUSED: Final = "the mesh refuses what the worker reports of this chunk"
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Parcel:
         returned: Chunks handed back untouched.
         logs: What chunks have logged.
         size: Bytes of the results, failures and logs, roughly.
+        is_closed: Nothing is added to it any more.
     """
 
     results: list[dispatch_service_pb2.ChunkResults] = field(default_factory=list)
@@ -37,9 +41,25 @@ class Parcel:
     returned: list[Span] = field(default_factory=list)
     logs: list[dispatch_service_pb2.LoggedChunk] = field(default_factory=list)
     size: int = 0
+    is_closed: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.results or self.failures or self.returned or self.logs)
+
+    def halves(self) -> "tuple[Parcel, Parcel] | None":
+        """Returns two parcels that hold a part each; None where there is but a single chunk."""
+        items = [
+            *(("logs", log) for log in self.logs),
+            *(("results", result) for result in zip(self.results, self.begun, strict=True)),
+            *(("failures", failure) for failure in self.failures),
+            *(("returned", span) for span in self.returned),
+        ]
+        if len(items) == 1 and self.results and self.results[0].chunks.count > 1:
+            items = [("results", (half, self.begun[0])) for half in _halves(self.results[0])]
+        if len(items) < 2:
+            return None
+        middle = len(items) // 2
+        return _parcel(items[:middle]), _parcel(items[middle:])
 
     def tell_ages(self, request: dispatch_service_pb2.SynchronizeRequest) -> None:
         """Says in a call that hands in the results how long ago they were begun."""
@@ -82,6 +102,27 @@ class Outbox:
         if parcel:
             self._parcels.insert(0, parcel)
             self.due = 0.0
+
+    def take_apart(self, parcel: Parcel, reason: str) -> None:
+        """Takes back what the mesh refused, in halves, so that only what it refuses is lost.
+
+        What is refused by itself fails its chunk: that spends an attempt, and has a reason.
+
+        Args:
+            parcel: What was refused.
+            reason: What the mesh said.
+        """
+        if halves := parcel.halves():
+            self._parcels[:0] = halves
+            self.due = 0.0
+            return
+        message = f"{_REFUSED}: {reason}"[:MAX_REASON_CHARS]
+        for result in parcel.results:
+            failed = errors_pb2.ERROR_REASON_CHUNK_FAILED
+            self.add_failure(Span.of(result.chunks), failed, message)
+        for failure in parcel.failures:
+            if not failure.message.startswith(_REFUSED):
+                self.add_failure(Span.of(failure.chunk), failure.reason, message)
 
     def spans(self) -> Iterator[Span]:
         """Yields all chunks in it."""
@@ -158,9 +199,42 @@ class Outbox:
 
     def _open(self, due: float) -> Parcel:
         self.due = min(self.due, due)
-        if not self._parcels or self._parcels[-1].size > PARCEL_BYTES:
+        if not self._parcels or _is_full(self._parcels[-1]):
             self._parcels.append(Parcel())
         return self._parcels[-1]
+
+
+def _is_full(parcel: Parcel) -> bool:
+    return parcel.is_closed or parcel.size > PARCEL_BYTES
+
+
+def _parcel(items: Iterable[tuple[str, Any]]) -> Parcel:
+    parcel = Parcel(is_closed=True)
+    for kind, item in items:
+        if kind == "results":
+            result, begun = item
+            parcel.results.append(result)
+            parcel.begun.append(begun)
+        else:
+            getattr(parcel, kind).append(item)
+    return parcel
+
+
+def _halves(
+    result: dispatch_service_pb2.ChunkResults,
+) -> Iterator[dispatch_service_pb2.ChunkResults]:
+    middle = result.chunks.count // 2
+    for part in (slice(middle), slice(middle, None)):
+        half = dispatch_service_pb2.ChunkResults()
+        half.CopyFrom(result)
+        for name in ("sums", "partials", "compute_micros"):
+            values = list(getattr(result, name))[part]
+            half.ClearField(name)
+            getattr(half, name).extend(values)
+        half.chunks.first += part.start or 0
+        half.chunks.count = len(range(result.chunks.count)[part])
+        half.elapsed_micros = result.elapsed_micros * half.chunks.count // result.chunks.count
+        yield half
 
 
 def _fitting(text: bytes) -> str:

@@ -277,9 +277,9 @@ class Synchronizer:
                 answer = await self._stubs[gateway].Synchronize(call.request, timeout=timeout)
             except grpc.aio.AioRpcError as error:
                 if _is_refusal(error) or (attempt >= MAX_FAILURES and not _may_pass(error)):
-                    # A fault of ours that no repetition mends. What the call told is told no more,
-                    # so that the mesh takes those chunks back.
+                    # A fault of ours that no repetition mends.
                     logger.error("a gateway refuses a call", extra={"error": error.details()})  # noqa: TRY400
+                    self._outbox.take_apart(call.parcel, error.details() or error.code().name)
                     self._end(call)
                     self._lull.note_refusal(time.monotonic())
                     return
@@ -340,7 +340,17 @@ class Synchronizer:
 
 
 def _is_refusal(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    said = error.details() or ""
+    match error.code():
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return True
+        # gRPC's own words for what it cannot take.
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return "larger than max" in said
+        case grpc.StatusCode.INTERNAL:
+            return "deserializing" in said
+        case _:
+            return False
 
 
 def _may_pass(error: grpc.aio.AioRpcError) -> bool:

@@ -55,10 +55,12 @@ async def start_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     monkeypatch.setattr("tallymesh_core.rpc.server._LAME_DUCK_SECONDS", 0.0)
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(store_url: str, name: str = "abacus-1", *, ready: bool = True) -> Node:
+        async def start(
+            store_url: str, name: str = "abacus-1", *, ready: bool = True, drain_grace: float = 2
+        ) -> Node:
             address = f"unix:{tmp_path / name}"
             settings = AbacusSettings.load(
-                store_url=store_url, node=name, listen=address, drain_grace=2
+                store_url=store_url, node=name, listen=address, drain_grace=drain_grace
             )
             stop = asyncio.Event()
             running = asyncio.create_task(serve(settings, stop))

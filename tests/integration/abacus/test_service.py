@@ -221,7 +221,7 @@ async def test_it_waits_for_its_store(
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert error_info(caught.value).reason == "STORE_UNAVAILABLE"
     server.restart()
-    await eventually(node.serving, timeout=2)
+    await eventually(node.serving)
     added = await node.stub.AddNumber(pb.AddNumberRequest(name=VISITORS, number=1))
     assert added.sum.value == "1"
 
@@ -233,9 +233,9 @@ async def test_it_comes_back_with_a_store_that_lost_everything(
     node = await start_node(server.url)
     await node.stub.AddNumber(pb.AddNumberRequest(name=VISITORS, number=1))
     server.kill()
-    await eventually(lambda: not_serving(node), timeout=3)
+    await eventually(lambda: not_serving(node))
     server.restart()
-    await eventually(node.serving, timeout=2)
+    await eventually(node.serving)
     added = await node.stub.AddNumber(pb.AddNumberRequest(name=VISITORS, number=7))
     assert added.sum.value == "7"
     assert server.execute("HGET", "tm:meta", "schema") == str(SCHEMA_VERSION)

@@ -43,14 +43,16 @@ async def add(node: Node, number: int = 1, name: str = VISITORS) -> None:
     await node.stub.AddNumber(pb.AddNumberRequest(name=name, number=number))
 
 
-async def test_current_first_then_the_change_at_once(node: Node) -> None:
+async def test_current_first_then_the_change_at_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is told sooner is told for the change.
+    monkeypatch.setattr(watch, "_KEEPALIVE_SECONDS", 60)
     await add(node, 5)
     call = watch_sum(node)
     assert (await read(call)).value == "5"
-    started = time.perf_counter()
     await add(node, 2)
-    told = await read(call)
-    assert time.perf_counter() - started < 1
+    told = await asyncio.wait_for(read(call), 20)
     assert (told.value, told.version, told.answered_by) == ("7", 2, "abacus-1")
 
 
@@ -164,7 +166,7 @@ async def test_too_many_events_to_tell_stir_every_watcher(
 
 
 async def test_a_stop_sends_watchers_elsewhere(start_node: StartNode, store_url: str) -> None:
-    node = await start_node(store_url)
+    node = await start_node(store_url, drain_grace=60)
     call = watch_sum(node)
     await read(call)
     node.stop.set()
@@ -172,7 +174,7 @@ async def test_a_stop_sends_watchers_elsewhere(start_node: StartNode, store_url:
         await read(call)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert error_info(caught.value).reason == "SHUTTING_DOWN"
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(30):
         await node.running
 
 

@@ -13,6 +13,7 @@ from tallymesh.v1 import dispatch_service_pb2 as dispatch
 from tallymesh.v1 import errors_pb2, job_pb2, work_pb2
 from tallymesh.v1 import job_service_pb2 as pb
 from tallymesh.v1 import mesh_service_pb2 as mesh
+from tallymesh_gateway import dispatch as dispatching
 from tests.harness.polling import eventually
 from tests.integration.gateway.conftest import Gateway, Worker, running_gateway
 
@@ -61,12 +62,18 @@ async def test_job_goes_through_a_worker_and_names_everyone(
     assert not rest.next_page_token
 
 
+@pytest.fixture
+def no_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has waiting calls not look for themselves, so that only who is woken answers in time."""
+    monkeypatch.setattr(dispatching, "_LOOK_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("no_looking")
 async def test_waiting_worker_is_woken_by_a_submit(gateway: Gateway, worker: Worker) -> None:
-    waiting = asyncio.create_task(worker.call(capacity=1, wait=20))
+    waiting = asyncio.create_task(worker.call(capacity=1, wait=30))
     await eventually(lambda: known_workers(gateway))
     await create(gateway, simulate())
-    # Far sooner than the call would look for itself.
-    answer = await asyncio.wait_for(waiting, 0.9)
+    answer = await asyncio.wait_for(waiting, 20)
     assert answer.assignments
 
 
@@ -74,15 +81,25 @@ async def known_workers(gateway: Gateway) -> bool:
     return (await gateway.mesh.GetHealth(mesh.GetHealthRequest())).worker_count > 0
 
 
+@pytest.mark.usefixtures("no_looking")
 async def test_cancel_tells_the_owner_through_its_waiting_call(
     gateway: Gateway, worker: Worker
 ) -> None:
     job = await create(gateway, simulate(4))
     await worker.call(capacity=2)
-    waiting = asyncio.create_task(worker.call(capacity=0, wait=20))
+    (held,) = worker.held
+    one = dispatch.ChunkRange(job=held.job, epoch=held.epoch, count=1, attempt=held.attempt)
+    progress = [dispatch.ChunkProgress(chunk=one, fraction=0.5)]
+    waiting = asyncio.create_task(worker.call(capacity=0, wait=30, progress=progress))
+
+    async def waits() -> bool:
+        told = await gateway.jobs.GetJob(pb.GetJobRequest(name=job.name))
+        return told.progress.fraction > 0
+
+    await eventually(waits)
     cancelled = await gateway.jobs.CancelJob(pb.CancelJobRequest(name=job.name))
     assert cancelled.state == Job.STATE_CANCELLED
-    answer = await asyncio.wait_for(waiting, 0.9)
+    answer = await asyncio.wait_for(waiting, 20)
     assert {stop.job for stop in answer.stop} == {worker.held[0].job}
     refused = await worker.finish()
     assert (refused.accepted, refused.refused) == (0, 2)
@@ -104,7 +121,7 @@ async def test_watch_begins_with_a_snapshot_and_ends_with_the_end(
     await eventually(lambda: any(e.delta.progress.chunks_running == 1 for e in events))
     await worker.finish(capacity=1)
     await worker.finish()
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, 20)
     assert events[0].HasField("snapshot")
     assert events[-1].ended.state == Job.STATE_SUCCEEDED
     assert [e.version for e in events] == sorted(e.version for e in events)
@@ -123,19 +140,20 @@ async def test_run_streams_the_job_to_its_end(gateway: Gateway, worker: Worker) 
     assert events[-1].ended.result.simulate.chunks == 5
 
 
+@pytest.mark.usefixtures("no_looking")
 async def test_two_gateways_are_one_mesh(store_url: str) -> None:
     async with (
         running_gateway(store_url, "gateway-1") as one,
         running_gateway(store_url, "gateway-2") as two,
     ):
         worker = Worker(two)
-        waiting = asyncio.create_task(worker.call(capacity=5, wait=20))
+        waiting = asyncio.create_task(worker.call(capacity=5, wait=30))
         await eventually(lambda: known_workers(two))
         job = await create(one, simulate(5))
-        await asyncio.wait_for(waiting, 0.9)
+        assert (await asyncio.wait_for(waiting, 20)).assignments
         watch = asyncio.create_task(collect(one, job.name))
         await worker.finish()
-        ended = (await asyncio.wait_for(watch, 5))[-1].ended
+        ended = (await asyncio.wait_for(watch, 20))[-1].ended
         assert ended.state == Job.STATE_SUCCEEDED
         seen = await two.jobs.GetJob(pb.GetJobRequest(name=job.name))
         assert (seen.initiated_by, seen.checked_by) == ("gateway-1", "gateway-2")
@@ -326,11 +344,11 @@ async def test_stopping_gateway_sends_its_watchers_elsewhere(
 ) -> None:
     job = await create(gateway, simulate())
     watching = asyncio.create_task(collect(gateway, job.name))
-    waiting = asyncio.create_task(worker.call(capacity=0, wait=20))
+    waiting = asyncio.create_task(worker.call(capacity=0, wait=30))
     await eventually(lambda: known_workers(gateway))
     gateway.stop.set()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(watching, 2)
+        await asyncio.wait_for(watching, 20)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert facts(caught.value).reason == "SHUTTING_DOWN"
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 20)

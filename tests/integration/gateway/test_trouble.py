@@ -19,9 +19,10 @@ from tallymesh_core.store.connection import Store
 from tallymesh_core.store.events import JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
-from tallymesh_gateway import dispatch
+from tallymesh_gateway import contents, dispatch
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.watching import Watches
@@ -35,17 +36,20 @@ from tests.store.jobs.conftest import ADDITIVE
 Job = job_pb2.Job
 
 
-async def test_jobs_that_come_together_wake_a_worker_each(gateway: Gateway) -> None:
+async def test_jobs_that_come_together_wake_a_worker_each(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The calls are not to look for themselves.
+    monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 60.0)
     workers = [Worker(gateway, name=f"w{i}") for i in range(4)]
-    waiting = [asyncio.create_task(worker.call(capacity=1, wait=20)) for worker in workers]
+    waiting = [asyncio.create_task(worker.call(capacity=1, wait=30)) for worker in workers]
 
     async def all_wait() -> bool:
         return await known_workers(gateway) and all(not task.done() for task in waiting)
 
     await eventually(all_wait)
     await asyncio.gather(*(create(gateway, simulate()) for _ in workers))
-    # Far sooner than the calls would look for themselves.
-    answers = await asyncio.wait_for(asyncio.gather(*waiting), 0.4)
+    answers = await asyncio.wait_for(asyncio.gather(*waiting), 20)
     assert all(answer.assignments for answer in answers)
 
 
@@ -67,10 +71,10 @@ async def test_watch_of_a_job_that_cannot_be_read_ends(
     job = await create(gateway, simulate())
     watch = aiter(gateway.jobs.WatchJob(pb.WatchJobRequest(name=job.name)))
     await anext(watch)
-    await (await client_of(store)).hset(key_of(store, job), "labels", "NONSENSE")
+    await (await client_of(store)).hset(key_of(store, job), "spec", "NONSENSE")
     await worker.call(capacity=1)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(read_to_end(watch), 5)
+        await asyncio.wait_for(read_to_end(watch), 20)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
 
 
@@ -86,7 +90,7 @@ async def test_watch_ends_though_the_store_has_lost_its_last_moments(
         key_of(store, job), mapping={"state": "CANCELLED", "version": 1}
     )
     await make_everyone_look(store)
-    events = await asyncio.wait_for(read_to_end(watch), 5)
+    events = await asyncio.wait_for(read_to_end(watch), 20)
     assert events[-1].ended.state == Job.STATE_CANCELLED
 
 
@@ -138,12 +142,12 @@ async def make_everyone_look(store: Store) -> None:
 async def test_works_told_again_and_again_are_kept_once(
     gateway: Gateway, worker: Worker, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_KNOWN_WORK_BYTES", 1000)
+    monkeypatch.setattr(contents, "_MOST_BYTES", 1000)
     job = Job(work=work_pb2.Work(add=work_pb2.Add(numbers=["1" * 50] * 10)))
     for _ in range(5):
         made = await create(gateway, job, request_id="again")
     # It need not be read.
-    await (await client_of(store)).hdel(key_of(store, made), "work")
+    await (await client_of(store)).delete(key_of(store, made).replace("}:job:", "}:work:"))
     assert (await worker.call(capacity=1)).works
 
 
@@ -182,7 +186,9 @@ async def test_times_out_of_range_are_refused(gateway: Gateway, time: Timestamp)
 async def test_watch_of_a_replayed_job_knows_nothing_of_its_former_end(store_url: str) -> None:
     store = await Store.open(store_url)
     jobs, leases = JobStore(store), LeaseStore(store)
-    watches = Watches(jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1")
+    watches = Watches(
+        jobs, Answers("gateway-1", builtin(), Fleet(leases), Contents(jobs)), "gateway-1"
+    )
     job = await jobs.submit(replace(ADDITIVE, work=b"", timeout_ms=1))
     # Who reads slowly has not taken the end yet when the job runs again.
     slow = watches.watch("default", job.id)
@@ -209,10 +215,14 @@ async def ended(jobs: JobStore, job_id: str) -> bool:
 async def test_what_has_ended_on_several_shards_is_heard_before_the_beat(store_url: str) -> None:
     store = await Store.open(store_url, shards=2)
     jobs, leases = JobStore(store), LeaseStore(store, transit_seconds=0)
-    watches = Watches(jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1")
+    watches = Watches(
+        jobs, Answers("gateway-1", builtin(), Fleet(leases), Contents(jobs)), "gateway-1"
+    )
     collections = Collections(jobs, "gateway-1")
     logs = ChunkLogStore(store)
-    dispatcher = Dispatcher(jobs, leases, watches, collections, "gateway-1", logs=logs)
+    dispatcher = Dispatcher(
+        jobs, leases, watches, collections, "gateway-1", logs=logs, contents=Contents(jobs)
+    )
     queues = {store.shard_of("default", f"q{i}"): f"q{i}" for i in range(16)}
     worker = dispatch_pb.Worker(
         name="w1", uid="uid-of-w1", slots=1, kernels=["simulate"], queues=queues.values()

@@ -16,6 +16,7 @@ from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
+from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.dispatch import Dispatcher
 from tallymesh_gateway.fleet import Fleet
 from tallymesh_gateway.watching import Watches
@@ -41,9 +42,9 @@ class Mesh:
     def __init__(self, store: Store) -> None:
         leases = LeaseStore(store)
         self.jobs = CountingJobs(store)
-        self.watches = Watches(
-            self.jobs, Answers("gateway-1", builtin(), Fleet(leases)), "gateway-1"
-        )
+        contents = Contents(self.jobs)
+        answers = Answers("gateway-1", builtin(), Fleet(leases), contents)
+        self.watches = Watches(self.jobs, answers, "gateway-1")
         self.dispatcher = Dispatcher(
             self.jobs,
             leases,
@@ -51,6 +52,7 @@ class Mesh:
             Collections(self.jobs, "gateway-1"),
             "gateway-1",
             logs=ChunkLogStore(store),
+            contents=contents,
         )
         self.calls = 0
 

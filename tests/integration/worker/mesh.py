@@ -61,6 +61,10 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         self.requests: list[pb.SynchronizeRequest] = []
         self.deaf = False  # answers UNAVAILABLE and does nothing
         self.lost_answers = 0  # so many calls with results are done, and answered UNAVAILABLE
+        #: What it refuses of a call, and how; None for what it takes.
+        self.refusal: Callable[[pb.SynchronizeRequest], tuple[grpc.StatusCode, str] | None] = (
+            lambda request: None
+        )
         self.drain = False
         self.heard: Callable[[], None] = lambda: None  # called with each request
         self._given: dict[tuple[str, int], str] = {}  # chunk that is out, to the call that got it
@@ -112,6 +116,8 @@ class FakeGateway(dispatch_service_pb2_grpc.DispatchServiceServicer):
         self.heard()
         if self.deaf:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "deaf")
+        if refused := self.refusal(request):
+            await context.abort(*refused)
         if request.call_id in self._answers:
             return self._answers[request.call_id]
         self._take_in(request)

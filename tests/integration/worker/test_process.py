@@ -43,7 +43,7 @@ async def test_compute_processes_die_with_their_worker(
     gateway.add("job", simulate(60, busy=True, ignore_cancel=True))
     await eventually(lambda: busiest(children).cpu_times().user > 0.2)
     worker.kill()
-    await eventually(lambda: not any(map(_alive, children)), timeout=2)
+    await eventually(lambda: not any(map(_alive, children)))
 
 
 async def test_sigterm_drains(worker: Process, gateway: FakeGateway) -> None:
@@ -103,6 +103,7 @@ async def test_a_chunk_without_end_is_handed_back_after_the_grace(
     assert computing_on == [False], "handed back to others once it is not computed any more"
 
 
+@pytest.mark.parametrize("drain_grace", [60.0])
 async def test_a_second_interrupt_ends_it_at_once(worker: Process, gateway: FakeGateway) -> None:
     children = compute_processes(worker.pid)
     gateway.add("job", simulate(60))
@@ -110,7 +111,7 @@ async def test_a_second_interrupt_ends_it_at_once(worker: Process, gateway: Fake
     worker.signal(signal.SIGINT)
     await eventually(lambda: gateway.last.draining)
     worker.signal(signal.SIGINT)
-    await eventually(lambda: not worker.alive, timeout=2)
+    await eventually(lambda: not worker.alive)
     assert worker.exit_code == 1
     assert "Traceback" not in worker.output()
     assert not any(map(_alive, children))

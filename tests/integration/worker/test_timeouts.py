@@ -3,7 +3,7 @@
 from tallymesh.v1 import errors_pb2
 from tallymesh.v1.worker_service_pb2 import DescribeRequest
 from tests.harness.polling import eventually
-from tests.integration.worker.conftest import StartWorker, busiest, compute_processes
+from tests.integration.worker.conftest import StartWorker, compute_processes
 from tests.integration.worker.mesh import FakeGateway, simulate
 
 
@@ -32,10 +32,8 @@ async def test_a_chunk_that_does_not_listen_is_held_until_its_process_is_gone(
     await eventually(lambda: len(compute_processes()) == 2)
     before = compute_processes()
     job = gateway.add("job", simulate(60, busy=True, ignore_cancel=True), chunk_timeout=0.5)
-    await eventually(lambda: busiest(before).cpu_times().user > 0.2)
-    victim = busiest(before)
     await eventually(lambda: job.failures, interval=0.005)
-    assert not victim.is_running()
+    assert len([process for process in before if process.is_running()]) == 1, "the spare alone"
     assert job.failures[0].reason == errors_pb2.ERROR_REASON_CHUNK_TIMED_OUT
     given = next(i for i, one in enumerate(gateway.requests) if one.held)
     told = next(i for i, one in enumerate(gateway.requests) if one.failures)
@@ -63,7 +61,7 @@ async def test_time_counts_from_a_chunks_own_beginning(
 ) -> None:
     await start_worker(slots=1)
     # As their length is unknown, all are given and sent at once; the last begins long after that.
-    job = gateway.add("job", simulate(0.05), 12, chunk_timeout=0.4)
+    job = gateway.add("job", simulate(0.2), 16, chunk_timeout=2)
     await eventually(lambda: job.done)
     assert job.counted_once
     assert not job.failures

@@ -59,10 +59,10 @@ def test_plain_form(text: str, plain: str) -> None:
     ],
 )
 def test_refused_at_once(text: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidField) as caught:
         parse_decimal(text, "decimal")
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
     assert caught.value.field == "decimal"
     assert "4,096 digits" in caught.value.metadata["bound"]
     assert len(caught.value.message) < 400

@@ -204,7 +204,7 @@ async def test_without_its_store_it_says_so(new_valkey: Callable[..., ValkeyServ
         with pytest.raises(StoreUnavailable):
             await attempt
     server.restart()
-    await eventually(lambda: add(abaci, Exact(1)), timeout=2)
+    await eventually(lambda: add(abaci, Exact(1)))
     assert isinstance(await anext(changes), Interrupted)
     await changes.aclose()
     await store.close()

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from tallymesh_core.domain.jobs import ChunkSpan, NewJob
 from tallymesh_core.domain.states import JobState
 
-ALIVE_MS, OUTAGE_MS, TRANSIT_MS, POSTPONE_MS = 5000, 2000, 2000, 60_000
+ALIVE_MS, OUTAGE_MS, TRANSIT_MS = 5000, 2000, 2000
 RETRY_MS, MAX_RETRY_MS = 250, 30_000
 LOSS_BUDGET = 1
 
@@ -92,7 +92,6 @@ class Job:
     counted: int | None = None
     ended: int | None = None
     expires: int | None = None
-    kept_until: int | None = None
     deadline: int | None = None
     error: tuple[str, int] | None = None
     spoilt: bool = False
@@ -155,6 +154,14 @@ class Worker:
     calls: set[str] = field(default_factory=set)
 
 
+@dataclass
+class Line:
+    """Jobs that are to be forgotten, each with the epoch that ended, and when the first is due."""
+
+    due: int
+    places: list[tuple[str, int]] = field(default_factory=list)
+
+
 class Oracle:
     """All jobs and workers, and the transitions. Each takes what the store takes.
 
@@ -171,6 +178,8 @@ class Oracle:
         self.groups: dict[str, tuple[str, str, str]] = {}
         #: Queue and request id → hash of the request and job.
         self.requests: dict[tuple[str, str], tuple[str, str]] = {}
+        #: Time for which jobs are kept → those that have ended, in order.
+        self.lines: dict[int, Line] = {}
 
     def live(self) -> Iterator[Job]:
         return (job for job in self.jobs.values() if not job.state.is_final)
@@ -445,7 +454,7 @@ class Oracle:
         job.epoch += 1
         job.replays = [*job.replays, (job.epoch, len(dead))][-16:]
         job.state, job.error = JobState.PENDING, None
-        job.ended = job.expires = job.kept_until = job.counted = None
+        job.ended = job.expires = job.counted = None
         if job.new.timeout_ms:
             job.deadline = self.now + job.new.timeout_ms
         return len(dead)
@@ -471,18 +480,24 @@ class Oracle:
         return min((job.deadline for job in self.live() if job.deadline), default=None)
 
     def expire(self) -> None:
-        for job in list(self.jobs.values()):
-            if job.kept_until is None or job.kept_until > self.now:
-                continue
-            if job.owes_post:
-                job.kept_until = self.now + POSTPONE_MS
-            else:
-                for chunk in job.chunks:
-                    self._bury_letter(chunk)
-                del self.jobs[job.ref]
+        for ttl, line in list(self.lines.items()):
+            while line.due <= self.now and line.places:
+                ref, epoch = line.places[0]
+                job = self.jobs.get(ref)
+                if job and job.epoch == epoch and job.ended is not None:
+                    line.due = job.ended + ttl
+                    if line.due > self.now:
+                        break
+                    for chunk in job.chunks:
+                        self._bury_letter(chunk)
+                    del self.jobs[ref]
+                line.places.pop(0)
+            if not line.places:
+                del self.lines[ttl]
 
     def post(self, job: Job) -> None:
         job.owes_post, job.posted = False, self.now
+        self._forget_later(job)
 
     def _free(self, chunk: Chunk) -> None:
         chunk.place, chunk.lease, chunk.fraction = Place.FREE, None, None
@@ -539,14 +554,21 @@ class Oracle:
 
     def _finish(self, job: Job, state: JobState) -> None:
         job.state, job.ended, job.deadline = state, self.now, None
-        job.expires = job.kept_until = self.now + job.new.ttl_ms
+        job.expires = self.now + job.new.ttl_ms
         job.owes_post = state is JobState.SUCCEEDED and bool(job.new.abacus)
+        if not job.owes_post:
+            self._forget_later(job)
         for chunk in job.chunks:
             chunk.lease = chunk.tries = chunk.fraction = None
             if chunk.place in (Place.LEASED, Place.LATER):
                 chunk.place = Place.FREE
             if state is not JobState.FAILED:
                 chunk.has_part = False
+
+    def _forget_later(self, job: Job) -> None:
+        ttl = job.new.ttl_ms
+        line = self.lines.setdefault(ttl, Line(self.now + ttl))
+        line.places.append((job.ref, job.epoch))
 
     def _note_halt(self, job: Job) -> None:
         if all(heard for heard, _ in job.halting.values()):

@@ -6,6 +6,7 @@ from itertools import chain, repeat
 import pytest
 
 from tallymesh_core.domain.ids import new_job_id
+from tallymesh_core.domain.jobs import JobFilter
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.store import jobs
 from tallymesh_core.store.connection import Store
@@ -44,7 +45,7 @@ async def test_id_that_is_taken_is_not_given_again(
     monkeypatch.setattr(jobs, "new_job_id", lambda shard: next(drawn))
     assert await scheduler.submit(chunk_count=2) == f"default/{one}"
     assert await scheduler.submit(chunk_count=3) == f"default/{other}"
-    assert (await scheduler.job(f"default/{one}")).chunk_count == 2
+    assert (await scheduler.job(f"default/{one}")).spec.chunk_count == 2
     assert (await scheduler.jobs.counts())[JobState.PENDING] == 2
 
 
@@ -136,14 +137,8 @@ async def test_list_from_a_time_misses_no_job_of_a_clock_that_is_behind(
 
     await eventually(a_millisecond_later, interval=0.001)
     await scheduler.submit()
-    page, _ = await scheduler.jobs.list_page(
-        "default",
-        states=(),
-        before="",
-        limit=10,
-        accept=lambda _: True,
-        from_ms=created + 1,
-    )
+    wanted = JobFilter(from_ms=created + 1)
+    page, _ = await scheduler.jobs.list_page("default", wanted, before="", limit=10)
     assert [job.id for job in page] == [late]
 
 

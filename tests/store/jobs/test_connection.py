@@ -8,7 +8,7 @@ import pytest
 
 from tallymesh_core.domain.errors import StoreUnavailable
 from tallymesh_core.domain.states import JobState
-from tallymesh_core.store.connection import Store
+from tallymesh_core.store.connection import SCHEMA_VERSION, Store
 from tallymesh_core.store.events import Interrupted, tail
 from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.jobs import JobStore
@@ -27,9 +27,26 @@ async def test_script_that_fails_spoils_no_other_when_none_is_known(scheduler: S
         await client.script_load(snapshot.source)
     broken = replace(snapshot, source="return redis.call('NONSENSE')", sha="0" * 40)
     failing = asyncio.create_task(scheduler.store.run(broken, 0))
-    assert (await scheduler.job(ref)).chunk_count == 4
+    assert (await scheduler.job(ref)).spec.chunk_count == 4
     with pytest.raises(Exception, match=r"[Uu]nknown"):
         await failing
+
+
+@pytest.mark.parametrize("version", [3, SCHEMA_VERSION + 1])
+async def test_store_of_another_layout_is_refused_with_what_to_do(
+    store_url: str, version: int
+) -> None:
+    store = await Store.open(store_url)
+    async with store.at(0) as client:
+        await client.hset("tm:meta", "schema", version)
+    await store.close()
+    with pytest.raises(StoreMismatch) as caught:
+        await Store.open(store_url)
+    told = str(caught.value)
+    assert f"version {version}" in told
+    assert f"needs {SCHEMA_VERSION}" in told
+    assert "empty store in TALLYMESH_STORE_URL" in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(

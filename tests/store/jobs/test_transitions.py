@@ -9,7 +9,7 @@ import pytest
 
 from tallymesh_core.domain.errors import BacklogFull, JobEnded, NotFound, RequestIdReused
 from tallymesh_core.domain.ids import shard_of_job
-from tallymesh_core.domain.jobs import ChunkSpan, SpanResults
+from tallymesh_core.domain.jobs import ChunkSpan, JobFilter, SpanResults
 from tallymesh_core.domain.states import ChunkState, JobState
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.events import JobChanged
@@ -352,7 +352,7 @@ async def test_request_id_is_answered_once(scheduler: Scheduler) -> None:
     accepted = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
     assert (accepted.state, accepted.cells) == (JobState.PENDING, bytes(4))
     repeat = await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="h")
-    assert replace(repeat, now_ms=accepted.now_ms) == accepted
+    assert replace(repeat, now_ms=accepted.now_ms, work=b"work") == accepted
     with pytest.raises(RequestIdReused):
         await scheduler.jobs.submit(ADDITIVE, request_id="r", request_hash="other")
     assert sum((await scheduler.jobs.counts()).values()) == 1
@@ -424,20 +424,14 @@ async def test_list_is_newest_first_and_pages(scheduler: Scheduler) -> None:
     seen, before = [], ""
     while True:
         page, before = await scheduler.jobs.list_page(
-            "default", states=(), before=before, limit=3, accept=lambda _: True, from_ms=0
+            "default", JobFilter(), before=before, limit=3
         )
         seen += [job.id for job in page]
         if not before:
             break
     assert seen == made[::-1]
-    page, _ = await scheduler.jobs.list_page(
-        "default",
-        states=(JobState.RUNNING,),
-        before="",
-        limit=3,
-        accept=lambda _: True,
-        from_ms=0,
-    )
+    running = JobFilter(states=(JobState.RUNNING,))
+    page, _ = await scheduler.jobs.list_page("default", running, before="", limit=3)
     assert page == []
 
 

@@ -87,9 +87,7 @@ class FakeMesh(
         early_headers: Send headers before anything else, so that gRPC itself retries nothing.
     """
 
-    def __init__(
-        self, credentials: grpc.ServerCredentials | None = None, *, port: int = 0
-    ) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None, *, port: int = 0) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.early_headers = False
         self.metadata: list[dict[str, Any]] = []

@@ -141,7 +141,10 @@ def test_the_exit_code_is_how_the_job_ended(
     done = run(*command)
     assert done.exit_code == code
     assert said in done.stderr
-    assert f"lost {NAME} ({mesh.address}: connection reset); reattaching\nback on {NAME}\n" in done.stderr
+    assert (
+        f"lost {NAME} ({mesh.address}: connection reset); reattaching\nback on {NAME}\n"
+        in done.stderr
+    )
     assert bool(done.stdout) == (code == 0)
 
 

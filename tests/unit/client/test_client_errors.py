@@ -72,9 +72,7 @@ def test_an_unhandled_error_of_another_server_is_internal(mesh: FakeMesh, client
     assert (caught.value.reason, caught.value.code) == ("", "UNKNOWN")
 
 
-def test_what_is_unavailable_is_asked_for_again(
-    mesh: FakeMesh, client: Client
-) -> None:
+def test_what_is_unavailable_is_asked_for_again(mesh: FakeMesh, client: Client) -> None:
     mesh.fail("WhoAmI", domain.ShuttingDown("gateway-1"), domain.ShuttingDown("gateway-1"))
     assert client.whoami().answered_by == "gateway-1"
     assert len(mesh.asked("WhoAmI")) == 3

@@ -83,10 +83,10 @@ def test_fractions_are_decimals_and_no_integers() -> None:
     ],
 )
 def test_absurd_sizes_are_refused_at_once(text: str) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     with pytest.raises(ValueError, match=r"digits|exponent") as caught:
         parse_integer(text)
-    assert time.process_time() - begun < 0.1
+    assert time.thread_time() - begun < 0.1
     assert len(str(caught.value)) < 150
 
 

@@ -29,7 +29,8 @@ class AsyncCaller(Reach):
     ) -> Answer:
         """Returns the answer of a unary call, as Caller.unary()."""
         return await self._repeat(
-            Attempts(self, timeout), lambda left: method(request, timeout=left, metadata=self.metadata)
+            Attempts(self, timeout),
+            lambda left: method(request, timeout=left, metadata=self.metadata),
         )
 
     async def upload(

@@ -218,11 +218,13 @@ class Job(_message.Message):
         POSTING_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def waiting(self) -> _duration_pb2.Duration:
-            """From its acceptance until its first chunk was leased."""
+            """From its acceptance, or the last replay before it started, until its first chunk was leased."""
 
         @_builtins.property
         def computing(self) -> _duration_pb2.Duration:
-            """From then until its last chunk was counted or given up."""
+            """From then until its last chunk was counted or given up; without the time for which it lay failed
+            until it was replayed.
+            """
 
         @_builtins.property
         def merging(self) -> _duration_pb2.Duration:
@@ -529,9 +531,11 @@ class Progress(_message.Message):
     chunks_retrying: _builtins.int
     """Chunks that wait to be tried again after an error."""
     fraction: _builtins.float
-    """Share done, 0 to 1, with the part done of chunks that are running. 1 only when all are done."""
+    """Share done, 0 to 1, with the part done of chunks that are running. 1 only when all are done:
+    chunks given up are not.
+    """
     chunks_per_second: _builtins.float
-    """Chunks counted per second since the job started."""
+    """Chunks counted per second since the job started, without the time for which it lay failed."""
     running_total: _builtins.str
     """The total of the chunks counted so far, as a decimal; empty where the kernel has none."""
     workers: _builtins.int

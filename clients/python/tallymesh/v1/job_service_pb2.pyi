@@ -110,7 +110,7 @@ class BatchCreateJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """The jobs, in the order of the requests."""
+        """The jobs, in the order of the requests; in BASIC view where they would take more than 4 MiB."""
 
     def __init__(
         self,
@@ -165,7 +165,9 @@ class BatchGetJobsResponse(_message.Message):
     """The gateway that answered."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """The jobs, in the order of the names."""
+        """The jobs, in the order of the names. One that by itself takes more than 4 MiB comes without its
+        work.
+        """
 
     def __init__(
         self,
@@ -221,7 +223,7 @@ class CollectJobsResponse(_message.Message):
     """The gateway that answered."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """The jobs; none in a sign of life."""
+        """The jobs; none in a sign of life. One that by itself takes more than 4 MiB comes without its work."""
 
     def __init__(
         self,
@@ -275,7 +277,9 @@ class ListJobsRequest(_message.Message):
     CREATE_TIME_UNTIL_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many jobs: 1 to 1,000; 0 means 50. A page may hold fewer and still not be the last."""
+    """At most so many jobs: 1 to 1,000; 0 means 50. A page may hold fewer, even none, and still not be
+    the last: where the jobs take 4 MiB, or where few of very many match and a second has passed.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first. The filters must be the same."""
     kernel: _builtins.str
@@ -338,7 +342,7 @@ class ListJobsResponse(_message.Message):
     """The gateway that answered."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """The jobs, newest first."""
+        """The jobs, newest first. One that by itself takes more than 4 MiB comes without its work."""
 
     def __init__(
         self,

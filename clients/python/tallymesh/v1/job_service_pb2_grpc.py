@@ -143,16 +143,18 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetJobs(self, request, context):
-        """Returns several jobs.
+        """Returns several jobs: all of them, or an error.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; also where an answer of 4 MiB does not hold the jobs asked
+        for: ask for fewer, or in BASIC view, or use CollectJobs), NOT_FOUND (NOT_FOUND: one of them). Safe
+        to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs, newest first.
+        """Lists jobs, newest first. A page ends before it takes more than 4 MiB.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD: a bad filter, page_size or page_token). Safe to retry.
         """

@@ -57,12 +57,14 @@ class JobServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
     """
     BatchGetJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.BatchGetJobsRequest, _job_service_pb2.BatchGetJobsResponse]
-    """Returns several jobs.
+    """Returns several jobs: all of them, or an error.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; also where an answer of 4 MiB does not hold the jobs asked
+    for: ask for fewer, or in BASIC view, or use CollectJobs), NOT_FOUND (NOT_FOUND: one of them). Safe
+    to retry.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Lists jobs, newest first.
+    """Lists jobs, newest first. A page ends before it takes more than 4 MiB.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD: a bad filter, page_size or page_token). Safe to retry.
     """
@@ -153,12 +155,14 @@ class JobServiceAsyncStub(JobServiceStub):
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND). Safe to retry.
     """
     BatchGetJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.BatchGetJobsRequest, _job_service_pb2.BatchGetJobsResponse]  # type: ignore[assignment]
-    """Returns several jobs.
+    """Returns several jobs: all of them, or an error.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; also where an answer of 4 MiB does not hold the jobs asked
+    for: ask for fewer, or in BASIC view, or use CollectJobs), NOT_FOUND (NOT_FOUND: one of them). Safe
+    to retry.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists jobs, newest first.
+    """Lists jobs, newest first. A page ends before it takes more than 4 MiB.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD: a bad filter, page_size or page_token). Safe to retry.
     """
@@ -270,9 +274,11 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.BatchGetJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.BatchGetJobsResponse, _abc.Awaitable[_job_service_pb2.BatchGetJobsResponse]]:
-        """Returns several jobs.
+        """Returns several jobs: all of them, or an error.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; also where an answer of 4 MiB does not hold the jobs asked
+        for: ask for fewer, or in BASIC view, or use CollectJobs), NOT_FOUND (NOT_FOUND: one of them). Safe
+        to retry.
         """
 
     @_abc_1.abstractmethod
@@ -281,7 +287,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Lists jobs, newest first.
+        """Lists jobs, newest first. A page ends before it takes more than 4 MiB.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD: a bad filter, page_size or page_token). Safe to retry.
         """

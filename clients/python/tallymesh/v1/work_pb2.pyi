@@ -453,7 +453,7 @@ class CustomWork(_message.Message):
     @_builtins.property
     def json(self) -> _struct_pb2.Struct:
         """For a kernel that is a function: an object. Default: an empty one. A number without a fraction
-        reaches the kernel as an integer.
+        reaches the kernel as an integer. Lists and objects may stand within each other 30 deep.
         """
 
     def __init__(
@@ -491,7 +491,9 @@ class CustomResult(_message.Message):
     """Of a kernel that is a function: a whole number, exact to 64 bits."""
     @_builtins.property
     def json(self) -> _struct_pb2.Value:
-        """Of a kernel that is a function: any value, but for a whole number."""
+        """Of a kernel that is a function: any value, but for a whole number. Lists and objects may
+        stand within each other 30 deep.
+        """
 
     def __init__(
         self,

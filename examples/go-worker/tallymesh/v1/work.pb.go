@@ -1000,7 +1000,7 @@ type CustomWork_Data struct {
 
 type CustomWork_Json struct {
 	// For a kernel that is a function: an object. Default: an empty one. A number without a fraction
-	// reaches the kernel as an integer.
+	// reaches the kernel as an integer. Lists and objects may stand within each other 30 deep.
 	Json *structpb.Struct `protobuf:"bytes,3,opt,name=json,proto3,oneof"`
 }
 
@@ -1106,7 +1106,8 @@ type CustomResult_Data struct {
 }
 
 type CustomResult_Json struct {
-	// Of a kernel that is a function: any value, but for a whole number.
+	// Of a kernel that is a function: any value, but for a whole number. Lists and objects may
+	// stand within each other 30 deep.
 	Json *structpb.Value `protobuf:"bytes,3,opt,name=json,proto3,oneof"`
 }
 

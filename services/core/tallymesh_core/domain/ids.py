@@ -22,6 +22,11 @@ def new_job_id(shard: int) -> str:
     return _encode((ms << 5 * _RANDOM_DIGITS | noise) << 5 * _SHARD_DIGITS | shard, LENGTH)
 
 
+def first_id_of(ms: int) -> str:
+    """Returns what sorts before all ids made at a time or later, and after all made earlier."""
+    return _encode(max(0, ms) << 5 * (_RANDOM_DIGITS + _SHARD_DIGITS), LENGTH)
+
+
 def shard_of_job(job_id: str) -> int | None:
     """Returns the shard of a job, or None if that is no id that new_job_id makes."""
     if len(job_id) != LENGTH or not _DIGITS.issuperset(job_id):

@@ -1,5 +1,6 @@
 """What a job is, to the code that keeps it. What it computes is opaque here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tallymesh_core.domain.states import ChunkState, JobState
@@ -14,44 +15,53 @@ TTL_SECONDS = 7 * 24 * 3600
 MAX_PARTIAL_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to be accepted.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What never changes of a job, but for its work.
 
     Attributes:
-        tenant: Whose it is.
         queue: Where it waits.
         kernel: Name of what computes it.
-        work: What to compute, serialized.
         chunk_count: Into how many chunks it is cut.
         additive: Its chunks give numbers, which the store sums; otherwise partial results, which
             the last step merges.
         priority: Its share doubles with each step.
         max_attempts: How often a chunk may be tried.
+        ttl_ms: How long it is kept after its end.
+        initiated_by: The gateway that accepts it.
         abacus: Id of the abacus that gets its total, or "".
         labels: Marks to list it by.
-        initiated_by: The gateway that accepts it.
         tolerate_failures: How many chunks may be given up without failing it.
         chunk_timeout_ms: How long an attempt at a chunk may take; 0 for any time.
         timeout_ms: How long it may take; 0 for any time.
-        ttl_ms: How long it is kept after its end.
     """
 
-    tenant: str
     queue: str
     kernel: str
-    work: bytes
     chunk_count: int
     additive: bool
     priority: int
     max_attempts: int
+    ttl_ms: int = TTL_SECONDS * 1000
+    initiated_by: str
     abacus: str
     labels: dict[str, str]
-    initiated_by: str
     tolerate_failures: int = 0
     chunk_timeout_ms: int = 0
     timeout_ms: int = 0
-    ttl_ms: int = TTL_SECONDS * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob(JobSpec):
+    """A job to be accepted.
+
+    Attributes:
+        tenant: Whose it is.
+        work: What to compute, serialized.
+    """
+
+    tenant: str
+    work: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +99,23 @@ class Posting:
 class JobRecord:
     """A job as it stood at one moment. Times are milliseconds since 1970 by the store's clock.
 
+    Its work, and a result that is not short, are read apart from it.
+
     Attributes:
         id: Its id within the tenant.
+        tenant: Whose it is.
+        spec: What never changes of it.
+        work_bytes: How long its work is.
+        work: Its work, if it was accepted just now, else nothing.
         version: Grows with every change.
         total: Sum of the counted chunks, for an additive job.
-        result: The serialized result, for a job that is not additive and has succeeded.
+        result_bytes: How long its serialized result is, or 0: for a job that is not additive and
+            has succeeded.
+        result: That result, if it is short, else nothing.
         started_ms: When its first chunk was leased, or 0.
         counted_ms: When its last chunk was counted or given up, or 0.
         ended_ms: When it came to its final state, or 0.
+        lay_ms: For how long, since it started, it lay failed until it was replayed.
         acknowledged_ms: When the workers of a cancelled job had heard of it, or 0.
         stopped_ms: When they had stopped, or 0.
         expires_ms: When it will be gone, or 0.
@@ -119,39 +138,30 @@ class JobRecord:
 
     id: str
     tenant: str
-    queue: str
-    kernel: str
-    work: bytes
-    chunk_count: int
-    additive: bool
-    priority: int
-    max_attempts: int
-    abacus: str
-    labels: dict[str, str]
-    initiated_by: str
-    tolerate_failures: int
-    chunk_timeout_ms: int
-    timeout_ms: int
-    ttl_ms: int
+    spec: JobSpec
+    work_bytes: int
     state: JobState
     version: int
     epoch: int
-    done: int
-    total: int
-    result: bytes
     created_ms: int
-    started_ms: int
-    ended_ms: int
-    expires_ms: int
-    refused: int
-    failed: int
-    lost: int
-    compute_us: int
-    failure: JobFailure | None
-    posting: Posting | None
+    work: bytes = b""
+    done: int = 0
+    total: int = 0
+    result_bytes: int = 0
+    result: bytes = b""
+    started_ms: int = 0
     counted_ms: int = 0
+    ended_ms: int = 0
+    lay_ms: int = 0
     acknowledged_ms: int = 0
     stopped_ms: int = 0
+    expires_ms: int = 0
+    refused: int = 0
+    failed: int = 0
+    lost: int = 0
+    compute_us: int = 0
+    failure: JobFailure | None = None
+    posting: Posting | None = None
     dead: int = 0
     replays: tuple[Replay, ...] = ()
     running: int = 0
@@ -163,6 +173,32 @@ class JobRecord:
     per_cell: int = 0
     cells: bytes = b""
     now_ms: int = 0
+
+    @property
+    def ref(self) -> str:
+        """What the store knows it by."""
+        return f"{self.tenant}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs; what is empty or None asks for nothing.
+
+    Attributes:
+        states: In one of these states.
+        queue: Of this queue.
+        kernel: Of this kernel, in the sense of is_of_kernel().
+        labels: With all of these labels.
+        from_ms: Created at or after this time.
+        until_ms: Created before this time.
+    """
+
+    states: tuple[JobState, ...] = ()
+    queue: str = ""
+    kernel: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    from_ms: int = 0
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

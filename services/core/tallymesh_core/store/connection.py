@@ -17,7 +17,7 @@ from tallymesh_core.store.scripts import Script
 from tallymesh_core.store.topology import Topology
 
 #: Version of the layout of keys and values. A store of another one is refused.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _META = "tm:meta"
 #: A script is sent after the slot that it is for so often; slots that move more often move wildly.
@@ -87,8 +87,9 @@ class Store:
             schema, kept = await client.hmget(_META, ["schema", "shards"])
         if int(schema or 0) != SCHEMA_VERSION:
             raise StoreMismatch(
-                f"the store's layout is version {int(schema or 0)}, "
-                f"this program needs {SCHEMA_VERSION}"
+                f"the store's layout is version {int(schema or 0)}, this program needs "
+                f"{SCHEMA_VERSION}: give it an empty store in TALLYMESH_STORE_URL, or run the "
+                "version of Tallymesh that laid this one out"
             )
         self.shards = int(kept or self._new_shards)
         prefixes = [self.prefix(shard) for shard in range(self.shards)]

@@ -1,12 +1,11 @@
 """Jobs in the store: accept, read, list, cancel, replay, forget."""
 
 import asyncio
-import json
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Self
+from typing import Self
 
 import msgpack
 
@@ -17,44 +16,40 @@ from tallymesh_core.domain.errors import (
     NotFound,
     RequestIdReused,
 )
-from tallymesh_core.domain.ids import new_job_id, shard_of_job
+from tallymesh_core.domain.ids import first_id_of, new_job_id, shard_of_job
 from tallymesh_core.domain.jobs import (
     ChunkRecord,
     JobFailure,
+    JobFilter,
     JobRecord,
+    JobSpec,
     NewJob,
-    Posting,
-    Replay,
 )
 from tallymesh_core.domain.states import ChunkState, JobState
+from tallymesh_core.store import snapshots, specs
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.scripts import Script
 
 #: Seconds for which a request id is remembered.
 REQUEST_ID_SECONDS = 24 * 3600
 
-_SUBMIT, _SNAPSHOT, _CANCEL, _REPLAY, _TIME_OUT, _EXPIRE, _POSTED = (
+_SUBMIT, _SNAPSHOT, _LIST, _CANCEL, _REPLAY, _TIME_OUT, _EXPIRE, _POSTED = (
     Script.load(name)
-    for name in ("submit", "snapshot", "cancel", "replay", "time_out", "expire", "posted")
+    for name in (
+        *("submit", "snapshot", "list", "cancel"),
+        *("replay", "time_out", "expire", "posted"),
+    )
 )
-# A chunk's record; commit.lua writes it.
-_RECORD = struct.Struct("<HBBIII")
-_UNKNOWN = 0xFFFFFFFF
-_MAX_CELLS = 256
-#: Ids read from each set of states at a time while listing.
-_LIST_BATCH = 200
 #: Ids are in order of the gateways' clocks, which may be so far from the store's.
 _SKEW_MS = 60_000
-#: Most ids looked at for one page, so that a rare filter cannot make a call slow.
-_LIST_SCAN = 5000
+#: Jobs that the store looks at in one go for a page, so that nobody waits long meanwhile.
+_LIST_SCAN = 500
+#: A page that is not full by then is answered as it is, so that no rare filter makes a call slow.
+_LIST_SECONDS = 1.0
 #: Jobs looked at in one go by what runs from time to time.
 _BATCH = 200
 #: Dead letters forgotten in one go, of whatever jobs.
 _LETTER_BATCH = 10_000
-#: A job that has to stay beyond its time is looked at again after so long.
-_POSTPONE_MS = 60_000
-_WORK_FIELDS = ("work", "n", "chunk_timeout", "additive")
-_NEW_FIELDS = tuple(field.name for field in fields(NewJob))
 
 
 class _Submitted(IntEnum):
@@ -137,6 +132,23 @@ class Died:
         )
 
 
+@dataclass(slots=True)
+class _Search:
+    """How far a shard was searched for the jobs of a page.
+
+    Attributes:
+        shard: The shard.
+        last: The last id that was looked at; it goes on before this.
+        ids: What was found.
+        is_over: There is nothing more to be found.
+    """
+
+    shard: int
+    last: str
+    ids: list[str] = field(default_factory=list)
+    is_over: bool = False
+
+
 class JobStore:
     """The jobs of a mesh."""
 
@@ -197,7 +209,10 @@ class JobStore:
             self._backlog_limit,
             msgpack.packb(
                 [
-                    (job_id, one.request_id, one.request_hash or "-", _kept(one.job))
+                    (
+                        *(job_id, one.request_id, one.request_hash or "-"),
+                        *(specs.pack(one.job), one.job.work),
+                    )
                     for job_id, one in zip(ids, submissions, strict=True)
                 ],
                 use_bin_type=False,
@@ -218,7 +233,7 @@ class JobStore:
             if code == _Submitted.REPEATED and job_id.decode() not in ids:
                 records.append(await self.get(tenant, job_id.decode()))
             else:
-                records.append(_accepted(one.job, job_id.decode(), now_ms))
+                records.append(snapshots.accepted(one.job, job_id.decode(), now_ms))
         return records
 
     def _backlog_full(self, tenant: str) -> BacklogFull:
@@ -234,13 +249,10 @@ class JobStore:
         Raises:
             NotFound: There is no such job.
         """
-        most = _MAX_CELLS if chunk_map else 0
-        (raw,) = await self._store.run(
-            _SNAPSHOT, self._shard(job_id), most, 0, f"{tenant}/{job_id}"
-        )
-        if not raw:
-            raise NotFound(f"jobs/{job_id}")
-        return _snapshot(tenant, job_id, raw)
+        found = await self._read(tenant, [job_id], chunk_map=chunk_map)
+        if record := found.get(job_id):
+            return record
+        raise NotFound(f"jobs/{job_id}")
 
     async def get_all(
         self, tenant: str, job_ids: Sequence[str], *, only_ended: bool = False
@@ -255,47 +267,66 @@ class JobStore:
         Raises:
             NotFound: One of them does not exist.
         """
-        found = await self._find_all(tenant, job_ids, only_ended=only_ended)
+        found = await self._read(tenant, job_ids, only_ended=only_ended)
         for job_id in job_ids:
             if job_id not in found:
                 raise NotFound(f"jobs/{job_id}")
         return [record for job_id in job_ids if (record := found[job_id])]
 
-    async def _find_all(
-        self, tenant: str, job_ids: Sequence[str], *, only_ended: bool = False
+    async def _read(
+        self,
+        tenant: str,
+        job_ids: Iterable[str],
+        *,
+        chunk_map: bool = False,
+        only_ended: bool = False,
     ) -> dict[str, JobRecord | None]:
         """Reads those jobs that exist; None for one that is left out."""
-        by_shard: dict[int, dict[str, None]] = {}
-        for job_id in job_ids:
-            by_shard.setdefault(self._shard(job_id), {})[job_id] = None
         found: dict[str, JobRecord | None] = {}
-        for shard, ids in by_shard.items():
-            refs = (f"{tenant}/{job_id}" for job_id in ids)
-            answer = await self._store.run(_SNAPSHOT, shard, 0, int(only_ended), *refs)
-            for job_id, raw in zip(ids, answer, strict=True):
+        for shard, refs in self._by_shard(f"{tenant}/{job_id}" for job_id in job_ids).items():
+            answer = await self._store.run(
+                _SNAPSHOT,
+                shard,
+                snapshots.MAX_CELLS if chunk_map else 0,
+                int(only_ended),
+                len(snapshots.FIELDS),
+                *snapshots.FIELDS,
+                *refs,
+            )
+            for ref, raw in zip(refs, answer, strict=True):
                 if raw:
-                    found[job_id] = _snapshot(tenant, job_id, raw) if raw[0] else None
+                    job_id = ref.rpartition("/")[2]
+                    found[job_id] = (
+                        snapshots.read(tenant, job_id, raw, chunk_map=chunk_map) if raw[0] else None
+                    )
         return found
 
-    async def works_of(self, refs: Iterable[str]) -> dict[str, tuple[bytes, int, int, bool]]:
-        """Returns what jobs compute: work, how many chunks, their timeout in ms, if additive.
-
-        A job that does not exist is left out.
-        """
-        by_shard: dict[int, list[str]] = {}
-        for ref in refs:
-            by_shard.setdefault(self._shard(ref.rpartition("/")[2]), []).append(ref)
+    async def works_of(self, refs: Iterable[str]) -> dict[str, tuple[JobSpec, bytes]]:
+        """Returns specs and works of jobs. A job that does not exist is left out."""
         works = {}
-        for shard, some in by_shard.items():
+        for shard, some in self._by_shard(refs).items():
+            prefix = self._store.prefix(shard)
             async with self._store.at(shard) as client:
                 pipe = client.pipeline(transaction=False)
                 for ref in some:
-                    pipe.hmget(f"{self._store.prefix(shard)}job:{ref}", _WORK_FIELDS)
+                    pipe.hmget(f"{prefix}job:{ref}", ["spec", "work"])
+                    # Where they are not short, they have keys of their own.
+                    pipe.mget(f"{prefix}spec:{ref}", f"{prefix}work:{ref}")
                 answers = await pipe.execute()
-            for ref, (work, count, timeout, additive) in zip(some, answers, strict=True):
-                if work is not None:
-                    works[ref] = (work, int(count), int(timeout), additive == b"1")
+            for ref, short, own in zip(some, answers[::2], answers[1::2], strict=True):
+                spec, work = (one or other for one, other in zip(short, own, strict=True))
+                if spec is not None:
+                    works[ref] = (specs.unpack(spec)[0], work or b"")
         return works
+
+    async def results_of(self, refs: Iterable[str]) -> dict[str, bytes]:
+        """Returns serialized results that are not short. One that there is not is left out."""
+        results: dict[str, bytes] = {}
+        for shard, some in self._by_shard(refs).items():
+            async with self._store.at(shard) as client:
+                kept = await client.mget(f"{self._store.prefix(shard)}result:{ref}" for ref in some)
+            results |= {ref: raw for ref, raw in zip(some, kept, strict=True) if raw is not None}
+        return results
 
     async def partials_of(self, ref: str) -> list[bytes]:
         """Returns the partial results of a job's chunks in order of index."""
@@ -362,59 +393,82 @@ class JobStore:
         """Forgets jobs that were kept long enough; tells whether there may be more."""
         rest = await asyncio.gather(
             *(
-                self._store.run(_EXPIRE, shard, _BATCH, _POSTPONE_MS, _LETTER_BATCH)
+                self._store.run(_EXPIRE, shard, _BATCH, _LETTER_BATCH)
                 for shard in range(self._store.shards)
             )
         )
         return any(rest)
 
     async def list_page(
-        self,
-        tenant: str,
-        *,
-        states: Sequence[JobState],
-        before: str,
-        limit: int,
-        accept: Callable[[JobRecord], bool],
-        from_ms: int,
+        self, tenant: str, wanted: JobFilter, *, before: str, limit: int
     ) -> tuple[list[JobRecord], str]:
         """Lists jobs newest first, without chunk maps.
 
         Args:
             tenant: Whose jobs.
-            states: In which states; none means all.
+            wanted: Which of them.
             before: Only jobs whose id sorts before this one; "" for the newest.
-            limit: Most jobs to return.
-            accept: The other filters.
-            from_ms: Only jobs created at or after this time.
+            limit: Most jobs to return. Fewer may be returned though more follow: jobs that have
+                just left the states wanted, or what was found within a second.
 
         Returns:
             The jobs, and the id to go on from, or "" when there are no more.
         """
-        found: list[JobRecord] = []
-        scanned = 0
-        while scanned < _LIST_SCAN:
-            ids = await self._ids_before(tenant, states or tuple(JobState), before)
-            if not ids:
-                return found, ""
-            # As many at a time as may still be needed.
-            some = ids[: max(limit - len(found), 10)]
-            jobs = await self._find_all(tenant, some)
-            for job_id in some:
-                before = job_id
-                scanned += 1
-                job = jobs.get(job_id)
-                if job is None:
-                    continue
-                if job.created_ms < from_ms - _SKEW_MS:
-                    return found, ""
-                if job.created_ms < from_ms:
-                    continue
-                if (not states or job.state in states) and accept(job):
-                    found.append(job)
-                    if len(found) == limit:
-                        return found, before
-        return found, before
+        shards = range(self._store.shards)
+        if wanted.queue:
+            shard = self._store.shard_of(tenant, wanted.queue)
+            shards = range(shard, shard + 1)
+        searches = [_Search(shard, before) for shard in shards]
+        deadline = time.monotonic() + _LIST_SECONDS
+        while True:
+            await asyncio.gather(
+                *(
+                    self._look_on(tenant, wanted, search, limit)
+                    for search in searches
+                    if not search.is_over and len(search.ids) < limit
+                )
+            )
+            # What comes after may still be found on another shard.
+            seen = max((search.last for search in searches if not search.is_over), default="")
+            ids = sorted(
+                (one for search in searches for one in search.ids if one >= seen), reverse=True
+            )
+            if len(ids) >= limit or not seen or time.monotonic() > deadline:
+                break
+        page = ids[:limit]
+        following = seen
+        if len(ids) > limit or (len(ids) == limit and seen):
+            following = page[-1]
+        found = await self._read(tenant, page)
+        jobs = (found.get(job_id) for job_id in page)
+        # One may be gone, or have left its state, since it was found.
+        kept = [job for job in jobs if job and (not wanted.states or job.state in wanted.states)]
+        return kept, following
+
+    async def _look_on(self, tenant: str, wanted: JobFilter, search: "_Search", limit: int) -> None:
+        until = first_id_of(wanted.until_ms + _SKEW_MS) if wanted.until_ms is not None else ""
+        highest = min(filter(None, (search.last, until)), default="")
+        ids, last = await self._store.run(
+            _LIST,
+            search.shard,
+            tenant,
+            limit - len(search.ids),
+            _LIST_SCAN,
+            f"({highest}" if highest else "+",
+            f"[{first_id_of(wanted.from_ms - _SKEW_MS)}" if wanted.from_ms else "-",
+            msgpack.packb(
+                (
+                    wanted.states or tuple(JobState),
+                    wanted.queue,
+                    wanted.kernel,
+                    wanted.labels,
+                    wanted.from_ms,
+                    wanted.until_ms or 0,
+                )
+            ),
+        )
+        search.ids += (raw.decode() for raw in ids)
+        search.last, search.is_over = last.decode(), not last
 
     async def chunks(
         self, tenant: str, job_id: str, first: int, limit: int
@@ -425,23 +479,27 @@ class JobStore:
             NotFound: There is no such job.
         """
         shard = self._shard(job_id)
-        size = _RECORD.size
+        size = snapshots.RECORD_SIZE
         keys = {
             kind: self._key(tenant, job_id, kind)
             for kind in ("job", "records", "leases", "later", "index", "bits", "dead")
         }
         async with self._store.at(shard) as client:
             pipe = client.pipeline(transaction=True)
-            pipe.hmget(keys["job"], ["n", "created"])
+            pipe.hmget(keys["job"], ["n", "created", "end", "worker"])
             pipe.getrange(keys["records"], first * size, (first + limit) * size - 1)
             pipe.getrange(keys["bits"], first // 8, (first + limit) // 8)
             pipe.hgetall(keys["leases"])
             pipe.zrange(keys["later"], 0, -1)
             pipe.hgetall(keys["index"])
             pipe.hgetall(keys["dead"])
-            (count, created), records, bits, leases, later, index, dead = await pipe.execute()
+            job, records, bits, leases, later, index, dead = await pipe.execute()
+        count, created, end, worker = job
         if count is None:
             raise NotFound(f"jobs/{job_id}")
+        if end:
+            # It ended with its one chunk, of which nothing is kept elsewhere.
+            return [snapshots.only_chunk(end, worker, int(created))][first:], 1
         names = {int(number): name.decode() for name, number in index.items()}
         workers = await self._worker_names(shard, leases.values())
         retrying = {int(chunk) for chunk in later}
@@ -451,7 +509,7 @@ class JobStore:
             lease = leases.get(str(chunk).encode())
             if at // 8 < len(bits) and bits[at // 8] >> (7 - at % 8) & 1:
                 packed = records[(chunk - first) * size : (chunk - first + 1) * size]
-                chunks.append(_done_chunk(chunk, packed, int(created), names))
+                chunks.append(snapshots.done_chunk(chunk, packed, int(created), names))
             elif lease:
                 uid, _, attempt, leased = lease.decode().split(" ")
                 chunks.append(
@@ -517,19 +575,11 @@ class JobStore:
     def _key(self, tenant: str, job_id: str, kind: str) -> str:
         return f"{self._store.prefix(self._shard(job_id))}{kind}:{tenant}/{job_id}"
 
-    async def _ids_before(self, tenant: str, states: Iterable[JobState], before: str) -> list[str]:
-        highest = f"({before}" if before else "+"
-        ids: list[str] = []
-        for shard in range(self._store.shards):
-            async with self._store.at(shard) as client:
-                # All at one moment, lest a job that changes its state is seen twice, or not at all.
-                pipe = client.pipeline(transaction=True)
-                for state in states:
-                    key = f"{self._store.prefix(shard)}state:{tenant}:{state}"
-                    pipe.zrevrangebylex(key, highest, "-", start=0, num=_LIST_BATCH)
-                for batch in await pipe.execute():
-                    ids += [job_id.decode() for job_id in batch]
-        return sorted(ids, reverse=True)[:_LIST_BATCH]
+    def _by_shard(self, refs: Iterable[str]) -> dict[int, list[str]]:
+        by_shard: dict[int, dict[str, None]] = {}
+        for ref in refs:
+            by_shard.setdefault(self._shard(ref.rpartition("/")[2]), {})[ref] = None
+        return {shard: list(some) for shard, some in by_shard.items()}
 
     async def _worker_names(self, shard: int, leases: Iterable[bytes]) -> Mapping[str, str]:
         uids = sorted({lease.decode().split(" ")[0] for lease in leases})
@@ -538,164 +588,3 @@ class JobStore:
                 await client.hget(f"{self._store.prefix(shard)}owner:{uid}", "name") for uid in uids
             ]
         return {uid: name.decode() for uid, name in zip(uids, names, strict=True) if name}
-
-
-def _accepted(job: NewJob, job_id: str, now_ms: int) -> JobRecord:
-    per_cell, cells = _empty_map(job.chunk_count)
-    return JobRecord(
-        id=job_id,
-        **{name: getattr(job, name) for name in _NEW_FIELDS},
-        state=JobState.PENDING,
-        version=1,
-        epoch=1,
-        done=0,
-        total=0,
-        result=b"",
-        created_ms=now_ms,
-        started_ms=0,
-        ended_ms=0,
-        expires_ms=0,
-        refused=0,
-        failed=0,
-        lost=0,
-        compute_us=0,
-        failure=None,
-        posting=None,
-        per_cell=per_cell,
-        cells=cells,
-        now_ms=now_ms,
-    )
-
-
-def _empty_map(chunk_count: int) -> tuple[int, bytes]:
-    per_cell = -(-chunk_count // _MAX_CELLS)
-    return per_cell, bytes(-(-chunk_count // per_cell))
-
-
-def _snapshot(tenant: str, job_id: str, raw: Sequence[Any]) -> JobRecord:
-    handled = raw[6]
-    return _record(
-        tenant,
-        job_id,
-        dict(zip(raw[0][::2], raw[0][1::2], strict=True)),
-        running=raw[1],
-        holders=raw[2],
-        retrying=raw[3],
-        retry_ms=int(float(raw[4] or 0)),
-        shares=float(raw[5]),
-        handled_by={handled[i].decode(): int(handled[i + 1]) for i in range(0, len(handled), 2)},
-        per_cell=raw[7],
-        cells=raw[8],
-        now_ms=raw[9],
-        dead=raw[10],
-        replays=tuple(map(_replay, raw[11])),
-    )
-
-
-def _labels(text: bytes) -> dict[str, str]:
-    # Most jobs have none, and reading that takes time too.
-    return {} if text == b"{}" else dict(json.loads(text))
-
-
-def _record(tenant: str, job_id: str, kept: dict[bytes, bytes], **live: object) -> JobRecord:
-    def number(name: bytes) -> int:
-        return int(kept.get(name, 0))
-
-    def text(name: bytes) -> str:
-        return kept.get(name, b"").decode()
-
-    state = JobState(text(b"state"))
-    failure = None
-    if state is JobState.FAILED:
-        failure = JobFailure(
-            reason=text(b"error_reason"),
-            message=text(b"error_message"),
-            chunk=number(b"error_chunk"),
-            worker=text(b"error_worker"),
-        )
-    posting = None
-    if state is JobState.SUCCEEDED and text(b"abacus"):
-        posting = Posting(
-            posted_ms=number(b"posted"),
-            amount=text(b"post_amount"),
-            sum=text(b"post_sum"),
-            error=text(b"post_error"),
-        )
-    return JobRecord(
-        id=job_id,
-        tenant=tenant,
-        queue=text(b"queue"),
-        kernel=text(b"kernel"),
-        work=kept[b"work"],
-        chunk_count=number(b"n"),
-        additive=bool(number(b"additive")),
-        priority=number(b"priority"),
-        max_attempts=number(b"max_attempts"),
-        abacus=text(b"abacus"),
-        labels=_labels(kept[b"labels"]),
-        initiated_by=text(b"initiated_by"),
-        tolerate_failures=number(b"tolerate"),
-        chunk_timeout_ms=number(b"chunk_timeout"),
-        timeout_ms=number(b"timeout"),
-        ttl_ms=number(b"ttl"),
-        state=state,
-        version=number(b"version"),
-        epoch=number(b"epoch"),
-        done=number(b"done"),
-        total=number(b"total"),
-        result=kept.get(b"result", b""),
-        created_ms=number(b"created"),
-        started_ms=number(b"started"),
-        counted_ms=number(b"counted"),
-        ended_ms=number(b"ended"),
-        acknowledged_ms=number(b"acknowledged"),
-        stopped_ms=number(b"stopped"),
-        expires_ms=number(b"expires"),
-        refused=number(b"refused"),
-        failed=number(b"failed"),
-        lost=number(b"lost"),
-        compute_us=number(b"cpu"),
-        failure=failure,
-        posting=posting,
-        **live,  # type: ignore[arg-type]
-    )
-
-
-def _kept(job: NewJob) -> tuple[str | bytes | int, ...]:
-    """Returns a job's fields as the store keeps them, each followed by its value."""
-    return (
-        *("queue", job.queue),
-        *("kernel", job.kernel),
-        *("work", job.work),
-        *("n", job.chunk_count),
-        *("additive", int(job.additive)),
-        *("priority", job.priority),
-        *("max_attempts", job.max_attempts),
-        *("abacus", job.abacus),
-        *("labels", json.dumps(job.labels)),
-        *("initiated_by", job.initiated_by),
-        *("tolerate", job.tolerate_failures),
-        *("chunk_timeout", job.chunk_timeout_ms),
-        *("timeout", job.timeout_ms),
-        *("ttl", job.ttl_ms),
-    )
-
-
-def _replay(raw: bytes) -> Replay:
-    ms, epoch, chunks, reason, chunk, worker, message = raw.decode().split(" ", 6)
-    failure = JobFailure(reason, message, int(chunk), "" if worker == "-" else worker)
-    return Replay(int(ms), int(epoch), int(chunks), failure)
-
-
-def _done_chunk(index: int, packed: bytes, created: int, names: Mapping[int, str]) -> ChunkRecord:
-    worker, attempt, refused, leased, started, committed = _RECORD.unpack(packed)
-    return ChunkRecord(
-        index,
-        ChunkState.DONE,
-        worker=names.get(worker, ""),
-        attempt=attempt,
-        leased_ms=None if leased == _UNKNOWN else created + leased,
-        started_ms=created + started,
-        committed_ms=created + committed,
-        refused=refused,
-    )

@@ -28,9 +28,10 @@ class Script:
     @cache
     def load(cls, name: str) -> Self:
         """Loads `lua/<name>.lua`; a line `--!include part` stands for `lua/<part>.lua`."""
-        source = _INCLUDE.sub(lambda found: _read(found[1]), _read(name))
+        source = _read(name)
         return cls(name, source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324
 
 
 def _read(name: str) -> str:
-    return resources.files("tallymesh_core.store").joinpath("lua", f"{name}.lua").read_text()
+    text = resources.files("tallymesh_core.store").joinpath("lua", f"{name}.lua").read_text()
+    return _INCLUDE.sub(lambda found: _read(found[1]), text)

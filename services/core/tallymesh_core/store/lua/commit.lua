@@ -19,9 +19,12 @@ local accepted, refused = 0, 0
 -- Bytes of a chunk's record: worker's index, attempt, refused results, and when leased, started and
 -- committed, in milliseconds since the job was created.
 local RECORD, FORMAT, UNKNOWN = 16, '<HBBIII', 4294967295
+-- What is kept of a job that ended with its one chunk, as `end` in its hash: attempt, refused results, the
+-- same three times, processor time; the worker's name follows, where the whole stays short.
+local END, END_FORMAT = 19, '<BBIIII5'
 -- A chunk's processor time is taken for at most so many microseconds (12 days): whatever a worker
 -- says, those of all chunks stay within the 64 bits of their sum.
-local LONGEST = 2 ^ 40
+local LONGEST = 2 ^ 40 - 1
 
 local function known_index(ref)
   return tonumber(redis.call('HGET', P .. 'index:' .. ref, worker) or -1)
@@ -36,20 +39,36 @@ local function worker_index(ref)
   return index
 end
 
+-- Of chunks that are counted a bit and a record are kept, unless one has ended its job alone.
+local function is_counted(job, index)
+  return job['end'] ~= false or redis.call('GETBIT', P .. 'bits:' .. job.ref, index) == 1
+end
+
 -- Whether a counted chunk's result came from this worker, by this attempt.
-local function is_repeat(ref, index, at, attempt)
-  local record = redis.call('GETRANGE', P .. 'records:' .. ref, index * RECORD, index * RECORD + 2)
-  local by, try = struct.unpack('<HB', record)
-  return by == at and try == math.min(attempt, 255)
+local function is_repeat(job, index, attempt)
+  local known, is_own, tried = job['end'], nil, nil
+  if known then
+    is_own, tried = (job.worker or string.sub(known, END + 1)) == worker, string.byte(known)
+  else
+    local record = redis.call('GETRANGE', P .. 'records:' .. job.ref, index * RECORD, index * RECORD + 2)
+    local by, try = struct.unpack('<HB', record)
+    is_own, tried = by == known_index(job.ref), try
+  end
+  return is_own and tried == math.min(attempt, 255)
 end
 
 -- Notes that another result came for a chunk that is counted.
-local function note_refused(ref, index)
-  redis.call('HINCRBY', P .. 'job:' .. ref, 'refused', 1)
-  local place = index * RECORD + 3
-  local times = string.byte(redis.call('GETRANGE', P .. 'records:' .. ref, place, place))
-  if times < 255 then
-    redis.call('SETRANGE', P .. 'records:' .. ref, place, string.char(times + 1))
+local function note_refused(job, index)
+  redis.call('HINCRBY', job.key, 'refused', 1)
+  local known, place = job['end'], index * RECORD + 3
+  local times = string.byte(known and string.sub(known, 2, 2)
+    or redis.call('GETRANGE', P .. 'records:' .. job.ref, place, place))
+  if times == 255 then return end
+  local more = string.char(times + 1)
+  if known then
+    redis.call('HSET', job.key, 'end', string.sub(known, 1, 1) .. more .. string.sub(known, 3))
+  else
+    redis.call('SETRANGE', P .. 'records:' .. job.ref, place, more)
   end
 end
 
@@ -74,86 +93,106 @@ local function add(key, sums)
   return part == 0 or flush(string.format('%.0f', part))
 end
 
--- Packs a chunk's record, and answers its processor time besides.
-local function record_of(at, attempt, created, leased, used, age)
+-- Answers the times of a chunk as they are kept, and its processor time.
+local function times_of(created, leased, used, age)
   used = math.min(math.max(used or 0, 0), LONGEST)
   local committed = math.min(ms - created, UNKNOWN - 1)
   local began = age > 0 and committed - age or committed - used / 1000
-  return struct.pack(FORMAT, at, math.min(attempt, 255), 0,
-    leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
-    math.floor(math.max(0, math.min(began, committed))), committed), used
+  return leased and math.min(tonumber(leased) - created, UNKNOWN - 1) or UNKNOWN,
+    math.floor(math.max(0, math.min(began, committed))), committed, used
 end
 
 -- What is done at the end for all jobs of one chunk together.
-local over_held, over_ids, over_expiry = {}, {}, {}
+local over_held, over_ids, over_places = {}, {}, {}
 
--- Ends a job of one chunk, on which nobody else can have worked: in few steps, as such jobs come by
--- the thousand.
-local function end_single(ref, job, leased, attempt, sum, result, used, age)
-  local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
-  local at = job[2] == '1' and 0 or worker_index(ref)
-  if at == 0 then redis.call('HSET', P .. 'index:' .. ref, worker, 0) end
-  local record
-  record, used = record_of(at, attempt, tonumber(job[5]), leased, used, age)
-  redis.call('SETBIT', P .. 'bits:' .. ref, 0, 1)
-  redis.call('SETRANGE', P .. 'records:' .. ref, 0, record)
-  redis.call('HSET', P .. 'by:' .. ref, worker, 1)
+-- Ends a job with its one chunk, which this worker has leased, so that nobody else can have worked on it:
+-- in few steps, as such jobs come by the thousand. Sets further fields of it.
+local function end_leased(job, leased, ...)
+  local ref, posts = job.ref, job.abacus ~= ''
   redis.call('DEL', P .. 'leases:' .. ref, P .. 'fractions:' .. ref, P .. 'tries:' .. ref)
-  if job[10] ~= '0' then redis.call('ZREM', P .. 'deadlines', ref) end
-  local posts = job[8] ~= ''
-  if posts then redis.call('SADD', P .. 'outbox', ref) end
-  local stamp, version = string.format('%d', ms), string.format('%d', job[11] + 1)
-  local expires = string.format('%d', ms + job[9])
-  redis.call('HSET', P .. 'job:' .. ref, 'state', 'SUCCEEDED', 'done', 1, 'cpu', string.format('%.0f', used),
-    'counted', stamp, 'ended', stamp, 'expires', expires, 'version', version,
-    result and 'result' or 'total', result or (type(sum) == 'string' and sum or string.format('%.0f', sum)))
+  if job.timeout ~= '0' then redis.call('ZREM', P .. 'deadlines', ref) end
+  if posts then
+    redis.call('SADD', P .. 'outbox', ref)
+  else
+    over_places[job.ttl] = over_places[job.ttl] or {}
+    table.insert(over_places[job.ttl], ref .. ' ' .. job.epoch)
+  end
+  local version = string.format('%d', job.version + 1)
+  redis.call('HSET', job.key, 'state', 'SUCCEEDED', 'version', version, ...)
+  if job.labelled then move_labels(ref, 'RUNNING', 'SUCCEEDED') end
   over_held[#over_held + 1] = ref .. ' 0'
-  over_ids[tenant] = over_ids[tenant] or {}
-  table.insert(over_ids[tenant], id)
-  over_expiry[#over_expiry + 1] = expires
-  over_expiry[#over_expiry + 1] = ref
-  news[#news + 1] = ref .. ' ' .. version .. ' ended ' .. job[2] .. ' ' .. (posts and '1' or '0')
+  list_id(over_ids, ref)
+  news[#news + 1] = ref .. ' ' .. version .. ' ended ' .. job.epoch .. ' ' .. (posts and '1' or '0')
+  -- Where its only lease is kept it tells when the job started.
+  forget_plan(ref, leased == job.started and 'started' or 'next')
+end
+
+-- Ends a job with its one chunk.
+local function end_single(job, attempt, sum, result, micros, age)
+  local lease = redis.call('HGET', P .. 'leases:' .. job.ref, '0')
+  local owner, leased = string.match(lease or '', '^(%S+) %S+ %d+ (%d+)$')
+  local leased_at, began, committed, used = times_of(tonumber(job.created), leased, micros, age)
+  local kept = struct.pack(END_FORMAT, math.min(attempt, 255), 0, leased_at, began, committed, used)
+  local fields = {'end', kept .. worker}
+  if #fields[2] > SHORT then fields = {'end', kept, 'worker', worker} end
+  if result then
+    keep_result(job.ref, result)
+  else
+    fields[#fields + 1] = 'total'
+    fields[#fields + 1] = type(sum) == 'number' and string.format('%.0f', sum) or sum
+  end
+  if owner ~= uid then
+    finish(job.ref, job.state, 'SUCCEEDED', ms, unpack(fields))
+  else
+    if committed == UNKNOWN - 1 then
+      -- So late that it is not told by that.
+      fields[#fields + 1] = 'ended'
+      fields[#fields + 1] = string.format('%d', ms)
+    end
+    end_leased(job, leased, unpack(fields))
+  end
+end
+
+local FIELDS = {'state', 'epoch', 'n', 'done', 'created', 'additive', 'next', 'abacus', 'ttl', 'timeout',
+  'version', 'last_step', 'started', 'end', 'worker', 'labelled'}
+
+local function read_job(ref)
+  local job = {ref = ref, key = P .. 'job:' .. ref}
+  for i, value in ipairs(redis.call('HMGET', job.key, unpack(FIELDS))) do job[FIELDS[i]] = value end
+  job.n = tonumber(job.n or 0)
+  -- One that ended with its one chunk keeps little else.
+  job.done = tonumber(job.done or job['end'] and 1 or 0)
+  job.next = tonumber(job.next or job.n)
+  return job
 end
 
 for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
   local ref, epoch, first, count, attempt = group[1], group[2], group[3], group[4], group[5]
   local sums, partials, result, micros = group[6], group[7], group[8], group[9]
   local age, each = group[10] / 1000, group[11] / 1000 / count
-  local key = P .. 'job:' .. ref
-  local job = redis.call('HMGET', key, 'state', 'epoch', 'n', 'done', 'created', 'additive',
-    'next', 'abacus', 'ttl', 'timeout', 'version', 'last_step')
-  local owner, leased_at
-  if job[3] == '1' and job[1] == 'RUNNING' and tonumber(job[2]) == epoch and first == 0 and count == 1
-    and (job[6] == '1' and sums or job[6] ~= '1' and result) then
-    local lease = redis.call('HGET', P .. 'leases:' .. ref, '0')
-    owner, leased_at = string.match(lease or '', '^(%S+) %S+ %d+ (%d+)$')
-  end
-  local n, done = tonumber(job[3] or 0), tonumber(job[4] or 0)
-  local dead = redis.call('HLEN', P .. 'dead:' .. ref)
+  local job = read_job(ref)
+  local key, n, done = job.key, job.n, job.done
+  local is_final_, is_additive = is_final(job.state), job.additive == '1'
+  local dead = n > 1 and redis.call('HLEN', P .. 'dead:' .. ref) or 0
   local merged = first == n and count == 1 and done + dead == n
   -- Never leased under this job, or not of the form that the job's kernel gives.
-  local foreign = not job[1] or tonumber(job[2]) ~= epoch or first + count > tonumber(job[7])
+  local foreign = not job.state or tonumber(job.epoch) ~= epoch or first + count > job.next
     or (first + count > n and not merged)
-  if not foreign and not merged then
-    if job[6] == '1' then foreign = not sums else foreign = not (partials or (result and n == 1)) end
+  if not foreign and not merged and not job['end'] then
+    if is_additive then foreign = not sums else foreign = not (partials or (result and n == 1)) end
   end
-  if owner == uid then
-    -- Its lease stands, so the chunk stands nowhere else.
-    end_single(ref, job, leased_at, attempt, sums and sums[1], result, micros and micros[1], age)
-    accepted = accepted + 1
-  elseif foreign or is_final(job[1]) or (merged and not result) then
+  if foreign or is_final_ or (merged and not result) then
     -- Of an ended job, what counted before is only being repeated.
     local repeats = 0
     if not foreign and merged then
-      repeats = job[12] == worker .. ' ' .. attempt and 1 or 0
+      repeats = job.last_step == worker .. ' ' .. attempt and 1 or 0
     elseif not foreign then
-      local at = known_index(ref)
       for index = first, first + count - 1 do
-        if redis.call('GETBIT', P .. 'bits:' .. ref, index) == 1 then
-          if is_repeat(ref, index, at, attempt) then
+        if is_counted(job, index) then
+          if is_repeat(job, index, attempt) then
             repeats = repeats + 1
           else
-            note_refused(ref, index)
+            note_refused(job, index)
           end
         end
       end
@@ -161,10 +200,14 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     accepted, refused = accepted + repeats, refused + count - repeats
   elseif merged then
     accepted = accepted + 1
-    finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'last_step', worker .. ' ' .. attempt)
+    keep_result(ref, result)
+    finish(ref, job.state, 'SUCCEEDED', ms, 'last_step', worker .. ' ' .. attempt)
+  elseif n == 1 and done == 0 and (sums or result) then
+    accepted = accepted + 1
+    end_single(job, attempt, sums and sums[1], result, micros and micros[1], age)
   else
     local at = worker_index(ref)
-    local created = tonumber(job[5])
+    local created = tonumber(job.created)
     local indices = {}
     for i = 1, count do indices[i] = string.format('%d', first + i - 1) end
     local leases = get_many(P .. 'leases:' .. ref, indices)
@@ -202,16 +245,16 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
           kept[#kept + 1] = partials[i]
           kept_bytes = kept_bytes + #partials[i]
         end
-        local used
-        records[i], used = record_of(at, attempt, created, leased, micros and micros[i],
+        local leased_at, began, committed, used = times_of(created, leased, micros and micros[i],
           age > 0 and math.max(age - (i - 1) * each, 0.001) or 0)
+        records[i] = struct.pack(FORMAT, at, math.min(attempt, 255), 0, leased_at, began, committed)
         spent = spent + used
       else
-        if is_repeat(ref, index, at, attempt) then
+        if is_repeat(job, index, attempt) then
           accepted = accepted + 1
         else
           refused = refused + 1
-          note_refused(ref, index)
+          note_refused(job, index)
         end
       end
     end
@@ -225,7 +268,7 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
     end
     if #own > 0 then
       done = done + #own
-      local is_over, is_additive = done + dead - revived == n, job[6] == '1'
+      local is_over = done + dead - revived == n
       local is_exact = not is_additive or add(key, counted)
       if is_over then
         redis.call('DEL', P .. 'leases:' .. ref, P .. 'fractions:' .. ref)
@@ -244,30 +287,21 @@ for _, group in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
       if not is_exact then
         redis.call('HSET', key, 'spoilt', 1)
-        fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
+        fail_job(ref, job.state, ms, 'CHUNK_FAILED', first, worker, 'the total leaves the 64 bits')
       elseif all_kept > most_kept then
         redis.call('HSET', key, 'spoilt', 1)
-        fail_job(ref, job[1], ms, 'CHUNK_FAILED', first, worker,
+        fail_job(ref, job.state, ms, 'CHUNK_FAILED', first, worker,
           string.format('the partial results take more than %d bytes', most_kept))
       elseif not is_over then
         emit(ref, 'committed')
-      elseif result then
-        finish(ref, job[1], 'SUCCEEDED', ms, 'result', result, 'counted', string.format('%d', ms))
       else
         if not is_additive then emit(ref, 'committed') end
-        conclude(ref, job[1], ms, is_additive)
+        conclude(ref, job.state, ms, is_additive)
       end
     end
   end
 end
-if over_held[1] then
-  call_many('SREM', P .. 'held:' .. uid, over_held)
-  call_many('ZADD', P .. 'expiry', over_expiry)
-  for tenant, ids in pairs(over_ids) do
-    call_many('ZREM', P .. 'state:' .. tenant .. ':RUNNING', ids)
-    local scored = {}
-    for i, id in ipairs(ids) do scored[2 * i - 1], scored[2 * i] = 0, id end
-    call_many('ZADD', P .. 'state:' .. tenant .. ':SUCCEEDED', scored)
-  end
-end
+call_many('SREM', P .. 'held:' .. uid, over_held)
+for ttl, places in pairs(over_places) do forget_later(ttl, ms, places) end
+move_all(over_ids, 'RUNNING', 'SUCCEEDED')
 return tell({accepted, refused, news})

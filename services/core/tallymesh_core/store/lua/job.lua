@@ -1,4 +1,5 @@
 -- What the transitions of a job share. Needs P, the shard's key prefix.
+--!include spec
 -- A job is known by its ref, `<tenant>/<id>`; a chunk by "<ref> <index>".
 
 -- What tell() is to tell, a line each.
@@ -59,12 +60,69 @@ local function make_ready(ref)
   emit(ref, 'ready', job[1] .. '/' .. job[2] .. ' ' .. string.format('%d', leasable))
 end
 
--- Moves a job between the sets that list jobs by state, and sets further fields of it.
-local function set_state(ref, old, new, ...)
+-- Takes a labelled job, for each of its labels, out of the set of those in one state and puts it into
+-- that of another; either may be nil.
+local function move_labels(ref, old, new)
   local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
-  redis.call('ZREM', P .. 'state:' .. tenant .. ':' .. old, id)
-  redis.call('ZADD', P .. 'state:' .. tenant .. ':' .. new, 0, id)
+  for name, value in pairs(spec_of(ref)[LABELS]) do
+    local label = name .. '=' .. value
+    if old then redis.call('ZREM', P .. 'label:' .. tenant .. ':' .. old .. ':' .. label, id) end
+    if new then redis.call('ZADD', P .. 'label:' .. tenant .. ':' .. new .. ':' .. label, 0, id) end
+  end
+end
+
+-- Moves jobs that have gone from one state to another between the sets that list them by it: lists of ids
+-- by tenant. Labelled ones are to be moved besides.
+local function move_all(ids_of, old, new)
+  for tenant, ids in pairs(ids_of) do
+    local scored = {}
+    for i, id in ipairs(ids) do scored[2 * i - 1], scored[2 * i] = 0, id end
+    if old then call_many('ZREM', P .. 'state:' .. tenant .. ':' .. old, ids) end
+    call_many('ZADD', P .. 'state:' .. tenant .. ':' .. new, scored)
+  end
+end
+
+-- Adds a job to such lists.
+local function list_id(ids_of, ref)
+  local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
+  ids_of[tenant] = ids_of[tenant] or {}
+  table.insert(ids_of[tenant], id)
+end
+
+-- Brings a job into another state, and sets further fields of it.
+local function set_state(ref, old, new, ...)
+  local ids_of = {}
+  list_id(ids_of, ref)
+  move_all(ids_of, old, new)
+  if redis.call('HEXISTS', P .. 'job:' .. ref, 'labelled') == 1 then move_labels(ref, old, new) end
   redis.call('HSET', P .. 'job:' .. ref, 'state', new, ...)
+end
+
+-- Has ended jobs be forgotten once their ttl is over: each a ref and the epoch that has ended. Those of
+-- one ttl stand in one line, in the order of their ends, as a place there takes far less room than one in a
+-- sorted set. `expiry` holds the lines, by when the first in each is due.
+local function forget_later(ttl, ms, places)
+  local line = P .. 'expiring:' .. ttl
+  if redis.call('EXISTS', line) == 0 then
+    redis.call('ZADD', P .. 'expiry', string.format('%d', ms + ttl), ttl)
+  end
+  call_many('RPUSH', line, places)
+end
+
+-- Keeps the result of a job.
+local function keep_result(ref, result)
+  if #result <= SHORT then
+    redis.call('HSET', P .. 'job:' .. ref, 'result', result)
+  else
+    redis.call('SET', P .. 'result:' .. ref, result)
+    redis.call('HSET', P .. 'job:' .. ref, 'result_bytes', string.format('%d', #result))
+  end
+end
+
+-- Lets go what only the scheduling of a job needs that is over for good: such of one chunk are many.
+local function forget_plan(ref, ...)
+  redis.call('HDEL', P .. 'job:' .. ref, 'next', 'done', 'pass', 'queue', 'kernel', 'additive', 'priority',
+    'max_attempts', 'tolerate', 'abacus', 'ttl', 'timeout', ...)
 end
 
 local function is_final(state)
@@ -93,14 +151,18 @@ local function finish(ref, old, new, ms, ...)
   if new ~= 'FAILED' then over[#over + 1] = P .. 'parts:' .. ref end
   redis.call('DEL', unpack(over))
   redis.call('ZREM', P .. 'delayed', ref)
-  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch', 'ttl', 'timeout')
+  local job = redis.call('HMGET', key, 'queue', 'kernel', 'abacus', 'epoch', 'ttl', 'timeout', 'n')
   if job[6] ~= '0' then redis.call('ZREM', P .. 'deadlines', ref) end
   redis.call('ZREM', lane_of(job[1], job[2]), ref)
-  local expires = string.format('%d', ms + tonumber(job[5]))
-  set_state(ref, old, new, 'ended', string.format('%d', ms), 'expires', expires, ...)
-  redis.call('ZADD', P .. 'expiry', expires, ref)
+  set_state(ref, old, new, 'ended', string.format('%d', ms), ...)
   local posts = new == 'SUCCEEDED' and job[3] ~= ''
-  if posts then redis.call('SADD', P .. 'outbox', ref) end
+  if posts then
+    -- It is not forgotten before its total is posted.
+    redis.call('SADD', P .. 'outbox', ref)
+  else
+    forget_later(job[5], ms, {ref .. ' ' .. job[4]})
+  end
+  if new == 'SUCCEEDED' and job[7] == '1' then forget_plan(ref) end
   emit(ref, 'ended', table.concat({job[4], posts and '1' or '0', unpack(owners)}, ' '))
   return calls
 end
@@ -138,11 +200,10 @@ end
 
 -- Every chunk is counted or given up: ends the job, or lets its last step be leased.
 local function conclude(ref, state, ms, is_additive)
-  local counted = string.format('%d', ms)
   if is_additive then
-    finish(ref, state, 'SUCCEEDED', ms, 'counted', counted)
+    finish(ref, state, 'SUCCEEDED', ms)
   else
-    redis.call('HSET', P .. 'job:' .. ref, 'counted', counted)
+    redis.call('HSET', P .. 'job:' .. ref, 'counted', string.format('%d', ms))
     make_ready(ref)
   end
 end

@@ -50,11 +50,15 @@ for i = 6, #ARGV do
   table.insert(lanes[queue], ARGV[i])
 end
 
+-- The head of each lane: its ref and pass, or nothing. Only what is taken from a lane changes it.
+local heads = {}
+
 -- Finds the job of a queue with the least pass: its ref, pass and lane; nil if there is none.
 local function first_of(queue)
   local ref, pass, lane
   for _, name in ipairs(lanes[queue]) do
-    local head = redis.call('ZRANGE', P .. 'lane:' .. name, 0, 0, 'WITHSCORES')
+    heads[name] = heads[name] or redis.call('ZRANGE', P .. 'lane:' .. name, 0, 0, 'WITHSCORES')
+    local head = heads[name]
     if head[1] and (not pass or tonumber(head[2]) < pass) then
       ref, pass, lane = head[1], tonumber(head[2]), name
     end
@@ -68,9 +72,10 @@ local virtual, members, started, aside, alive = {}, {}, {}, {}, nil
 -- Leases chunks of the job that is first in a lane.
 local function take_from(ref, pass, lane)
   ms = ms or now()
+  heads[lane] = nil
   local key = P .. 'job:' .. ref
   local job = redis.call('HMGET', key, 'state', 'n', 'next', 'epoch', 'done', 'cpu', 'priority',
-    'queue', 'version', 'started')
+    'queue', 'version', 'started', 'labelled')
   local n, next_, epoch, done = tonumber(job[2]), tonumber(job[3]), tonumber(job[4]), tonumber(job[5])
   -- Chunk n merges the others, so it can be leased once all of them are done or given up.
   local dead = next_ > 0 and redis.call('HLEN', P .. 'dead:' .. ref) or 0
@@ -136,9 +141,8 @@ local function take_from(ref, pass, lane)
     aside[#aside + 1] = {lane, pass, ref}
   end
   if job[1] == 'PENDING' then
-    local tenant, id = string.match(ref, '^([^/]+)/(.+)$')
-    started[tenant] = started[tenant] or {}
-    table.insert(started[tenant], id)
+    list_id(started, ref)
+    if job[11] then move_labels(ref, 'PENDING', 'RUNNING') end
   end
   news[#news + 1] = ref .. ' ' .. version .. ' leased '
   capacity = capacity - take
@@ -165,10 +169,5 @@ if members[1] then
     redis.call('HSET', P .. 'vtime', queue, string.format('%.3f', pass))
   end
 end
-for tenant, ids in pairs(started) do
-  call_many('ZREM', P .. 'state:' .. tenant .. ':PENDING', ids)
-  local scored = {}
-  for i, id in ipairs(ids) do scored[2 * i - 1], scored[2 * i] = 0, id end
-  call_many('ZADD', P .. 'state:' .. tenant .. ':RUNNING', scored)
-end
+move_all(started, 'PENDING', 'RUNNING')
 return tell(given)

@@ -10,6 +10,8 @@ local ref = ARGV[1]
 if redis.call('SREM', P .. 'outbox', ref) == 0 then return 0 end
 local key = P .. 'job:' .. ref
 redis.call('HSET', key, 'post_amount', ARGV[2], 'post_sum', ARGV[3], 'post_error', ARGV[4])
-if ARGV[4] == '' then redis.call('HSET', key, 'posted', string.format('%d', now())) end
+local ms = now()
+if ARGV[4] == '' then redis.call('HSET', key, 'posted', string.format('%d', ms)) end
+forget_later(string.format('%d', spec_of(ref)[TTL] or USUAL_TTL), ms, {ref .. ' ' .. redis.call('HGET', key, 'epoch')})
 emit(ref, 'posted')
 return tell(1)

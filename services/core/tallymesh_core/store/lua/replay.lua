@@ -50,9 +50,11 @@ redis.call('RPUSH', P .. 'replays:' .. ref, table.concat({string.format('%d', ms
   job[7], job[8], job[9] == '' and '-' or job[9], job[10]}, ' '))
 redis.call('LTRIM', P .. 'replays:' .. ref, -16, -1)
 redis.call('HSET', key, 'epoch', now_epoch, 'next', given_out)
-redis.call('HDEL', key, 'ended', 'expires', 'counted', 'error_reason', 'error_chunk', 'error_worker',
+local times = redis.call('HMGET', key, 'started', 'ended')
+-- It has done nothing since its end, which says nothing of how fast it is.
+if times[1] then redis.call('HINCRBY', key, 'lay', string.format('%d', ms - times[2])) end
+redis.call('HDEL', key, 'ended', 'counted', 'error_reason', 'error_chunk', 'error_worker',
   'error_message')
-redis.call('ZREM', P .. 'expiry', ref)
 if tonumber(job[6]) > 0 then
   redis.call('ZADD', P .. 'deadlines', string.format('%d', ms + job[6]), ref)
 end

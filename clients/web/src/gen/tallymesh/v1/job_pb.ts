@@ -461,14 +461,15 @@ export const Job_ReplaySchema: GenMessage<Job_Replay> = /*@__PURE__*/
  */
 export type Job_Stages = Message<"tallymesh.v1.Job.Stages"> & {
   /**
-   * From its acceptance until its first chunk was leased.
+   * From its acceptance, or the last replay before it started, until its first chunk was leased.
    *
    * @generated from field: google.protobuf.Duration waiting = 1;
    */
   waiting?: Duration | undefined;
 
   /**
-   * From then until its last chunk was counted or given up.
+   * From then until its last chunk was counted or given up; without the time for which it lay failed
+   * until it was replayed.
    *
    * @generated from field: google.protobuf.Duration computing = 2;
    */
@@ -587,14 +588,15 @@ export type Progress = Message<"tallymesh.v1.Progress"> & {
   chunksRetrying: bigint;
 
   /**
-   * Share done, 0 to 1, with the part done of chunks that are running. 1 only when all are done.
+   * Share done, 0 to 1, with the part done of chunks that are running. 1 only when all are done:
+   * chunks given up are not.
    *
    * @generated from field: double fraction = 5;
    */
   fraction: number;
 
   /**
-   * Chunks counted per second since the job started.
+   * Chunks counted per second since the job started, without the time for which it lay failed.
    *
    * @generated from field: double chunks_per_second = 6;
    */

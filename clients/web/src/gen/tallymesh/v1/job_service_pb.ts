@@ -78,7 +78,7 @@ export const BatchCreateJobsRequestSchema: GenMessage<BatchCreateJobsRequest> = 
  */
 export type BatchCreateJobsResponse = Message<"tallymesh.v1.BatchCreateJobsResponse"> & {
   /**
-   * The jobs, in the order of the requests.
+   * The jobs, in the order of the requests; in BASIC view where they would take more than 4 MiB.
    *
    * @generated from field: repeated tallymesh.v1.Job jobs = 1;
    */
@@ -127,7 +127,8 @@ export const BatchGetJobsRequestSchema: GenMessage<BatchGetJobsRequest> = /*@__P
  */
 export type BatchGetJobsResponse = Message<"tallymesh.v1.BatchGetJobsResponse"> & {
   /**
-   * The jobs, in the order of the names.
+   * The jobs, in the order of the names. One that by itself takes more than 4 MiB comes without its
+   * work.
    *
    * @generated from field: repeated tallymesh.v1.Job jobs = 1;
    */
@@ -183,7 +184,7 @@ export const CollectJobsRequestSchema: GenMessage<CollectJobsRequest> = /*@__PUR
  */
 export type CollectJobsResponse = Message<"tallymesh.v1.CollectJobsResponse"> & {
   /**
-   * The jobs; none in a sign of life.
+   * The jobs; none in a sign of life. One that by itself takes more than 4 MiB comes without its work.
    *
    * @generated from field: repeated tallymesh.v1.Job jobs = 1;
    */
@@ -232,7 +233,8 @@ export const GetJobRequestSchema: GenMessage<GetJobRequest> = /*@__PURE__*/
  */
 export type ListJobsRequest = Message<"tallymesh.v1.ListJobsRequest"> & {
   /**
-   * At most so many jobs: 1 to 1,000; 0 means 50. A page may hold fewer and still not be the last.
+   * At most so many jobs: 1 to 1,000; 0 means 50. A page may hold fewer, even none, and still not be
+   * the last: where the jobs take 4 MiB, or where few of very many match and a second has passed.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -310,7 +312,7 @@ export const ListJobsRequestSchema: GenMessage<ListJobsRequest> = /*@__PURE__*/
  */
 export type ListJobsResponse = Message<"tallymesh.v1.ListJobsResponse"> & {
   /**
-   * The jobs, newest first.
+   * The jobs, newest first. One that by itself takes more than 4 MiB comes without its work.
    *
    * @generated from field: repeated tallymesh.v1.Job jobs = 1;
    */
@@ -754,9 +756,11 @@ export const JobService: GenService<{
     output: typeof JobSchema;
   },
   /**
-   * Returns several jobs.
+   * Returns several jobs: all of them, or an error.
    *
-   * Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (NOT_FOUND: one of them). Safe to retry.
+   * Errors: INVALID_ARGUMENT (INVALID_FIELD; also where an answer of 4 MiB does not hold the jobs asked
+   * for: ask for fewer, or in BASIC view, or use CollectJobs), NOT_FOUND (NOT_FOUND: one of them). Safe
+   * to retry.
    *
    * @generated from rpc tallymesh.v1.JobService.BatchGetJobs
    */
@@ -766,7 +770,7 @@ export const JobService: GenService<{
     output: typeof BatchGetJobsResponseSchema;
   },
   /**
-   * Lists jobs, newest first.
+   * Lists jobs, newest first. A page ends before it takes more than 4 MiB.
    *
    * Errors: INVALID_ARGUMENT (INVALID_FIELD: a bad filter, page_size or page_token). Safe to retry.
    *

@@ -526,7 +526,7 @@ export type CustomWork = Message<"tallymesh.v1.CustomWork"> & {
   } | {
     /**
      * For a kernel that is a function: an object. Default: an empty one. A number without a fraction
-     * reaches the kernel as an integer.
+     * reaches the kernel as an integer. Lists and objects may stand within each other 30 deep.
      *
      * @generated from field: google.protobuf.Struct json = 3;
      */
@@ -570,7 +570,8 @@ export type CustomResult = Message<"tallymesh.v1.CustomResult"> & {
     case: "data";
   } | {
     /**
-     * Of a kernel that is a function: any value, but for a whole number.
+     * Of a kernel that is a function: any value, but for a whole number. Lists and objects may
+     * stand within each other 30 deep.
      *
      * @generated from field: google.protobuf.Value json = 3;
      */
