@@ -8,6 +8,7 @@ from tallymesh.v1.abacus_service_pb2_grpc import add_AbacusServiceServicer_to_se
 from tallymesh_abacus.service import AbacusService
 from tallymesh_abacus.settings import AbacusSettings
 from tallymesh_core.config.settings import BadSettings
+from tallymesh_core.rpc.loop import run
 from tallymesh_core.rpc.readiness import open_store, report_store
 from tallymesh_core.rpc.server import (
     CannotListen,
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         settings = AbacusSettings.load()
         configure(settings.log_level, settings.log_format, settings.node)
-        asyncio.run(serve(settings))
+        run(serve(settings))
     except (BadSettings, StoreMismatch, CannotListen) as error:
         sys.stderr.write(f"tallymesh abacus: {error}\n")
         return 2

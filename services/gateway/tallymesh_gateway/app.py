@@ -20,6 +20,7 @@ from tallymesh.v1 import (
 from tallymesh.v1.dispatch_service_pb2 import DESCRIPTOR as DISPATCH
 from tallymesh_core.config.settings import BadSettings
 from tallymesh_core.rpc.channel import open_channel
+from tallymesh_core.rpc.loop import run
 from tallymesh_core.rpc.readiness import open_store, report_store
 from tallymesh_core.rpc.server import (
     CannotListen,
@@ -185,7 +186,7 @@ def main() -> int:
     try:
         settings = GatewaySettings.load()
         configure(settings.log_level, settings.log_format, settings.node)
-        asyncio.run(serve(settings))
+        run(serve(settings))
     except (BadSettings, CannotListen, CannotLoad, StoreMismatch) as error:
         print(f"tallymesh gateway: {error}", file=sys.stderr)  # noqa: T201
         return 2

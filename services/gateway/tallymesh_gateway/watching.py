@@ -23,8 +23,8 @@ class _Watch:
     def __init__(self, tenant: str, job_id: str) -> None:
         self.tenant, self.job_id = tenant, job_id
         self.watchers = 0
-        self.record: JobRecord | None = None
-        self.delta: job_pb2.JobEvent | None = None
+        #: How the job was last told.
+        self.event: job_pb2.JobEvent | None = None
         self.failure: Exception | None = None
         self.told = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -44,7 +44,7 @@ class _Watch:
 
     def note(self, kind: str, version: int) -> None:
         """Takes note of a change, unless it has been told already."""
-        if self.record is None or version > self.record.version:
+        if self.event is None or version > self.event.version:
             self._newest = max(self._newest, version)
             if self._pace.note(kind, self._loop.time(), self.watchers):
                 self._sooner.set()
@@ -70,10 +70,15 @@ class _Watch:
         """Takes note that the job is being read; as of WatchPace."""
         self._pace.begin(self._loop.time(), self.watchers, commit=commit)
 
-    def tell(self, record: JobRecord, delta: job_pb2.JobEvent | None) -> None:
-        """Wakes all watchers to the new state."""
-        self.record, self.delta = record, delta
-        if self._newest <= record.version:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end has been told."""
+        return self.event is not None and self.event.HasField("ended")
+
+    def tell(self, event: job_pb2.JobEvent) -> None:
+        """Wakes all watchers to how the job is now."""
+        self.event = event
+        if self._newest <= event.version:
             # What was noted while it was being read is in it.
             self._pace.settle()
         self._wake()
@@ -149,29 +154,29 @@ class Watches:
         watch.watchers += 1
         try:
             record = known or await self._jobs.get(tenant, job_id)
-            yield job_pb2.JobEvent(version=record.version, snapshot=await self._answers.job(record))
-            version = record.version
-            while not record.state.is_final:
-                if watch.task is None:
-                    watch.task = asyncio.create_task(self._follow(watch))
-                told = watch.told
+            version, job = record.version, await self._answers.job(record)
+            yield job_pb2.JobEvent(version=version, snapshot=job)
+            if record.state.is_final:
+                yield job_pb2.JobEvent(version=version, ended=job)
+                return
+            if watch.task is None:
+                watch.task = asyncio.create_task(self._follow(watch))
+            while True:
+                told, event = watch.told, watch.event
                 # A store that lost its last moments may tell of the end under an old version.
-                if watch.record is None or (
-                    watch.record.version <= version and not watch.record.state.is_final
-                ):
-                    if watch.failure:
-                        raise watch.failure
+                if event and (event.version > version or watch.has_ended):
+                    version = event.version
+                    yield event
+                    if event.HasField("ended"):
+                        return
+                elif watch.failure:
+                    raise watch.failure
+                else:
                     try:
                         async with asyncio.timeout(KEEPALIVE_SECONDS):
                             await told.wait()
                     except TimeoutError:
                         yield job_pb2.JobEvent(version=version, keepalive=job_pb2.Keepalive())
-                    continue
-                record = watch.record
-                version = record.version
-                if not record.state.is_final and watch.delta:
-                    yield watch.delta
-            yield job_pb2.JobEvent(version=record.version, ended=await self._answers.job(record))
         finally:
             watch.watchers -= 1
             if watch.watchers == 0:
@@ -188,7 +193,7 @@ class Watches:
     async def _follow(self, watch: _Watch) -> None:
         """Reads the job whenever it has changed, at the watch's pace."""
         try:
-            while watch.record is None or not watch.record.state.is_final:
+            while not watch.has_ended:
                 await watch.wait_until_due()
                 async with watch.reading:
                     # It may just have been read along with a commit.
@@ -203,12 +208,11 @@ class Watches:
     async def _read(self, watch: _Watch) -> None:
         """Reads the job, and tells all who watch it."""
         record = await self._jobs.get(watch.tenant, watch.job_id)
-        delta = None
+        event = job_pb2.JobEvent(version=record.version)
         if record.state.is_final:
             # The job may be replayed while some here still read of its end.
             self._forget(watch)
+            event.ended.CopyFrom(await self._answers.job(record))
         else:
-            delta = job_pb2.JobEvent(
-                version=record.version, delta=await self._answers.delta(record)
-            )
-        watch.tell(record, delta)
+            event.delta.CopyFrom(await self._answers.delta(record))
+        watch.tell(event)

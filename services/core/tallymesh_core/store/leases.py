@@ -1,6 +1,7 @@
 """Leases of chunks: who computes what, and what came of it."""
 
 import random
+import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -159,11 +160,9 @@ class LeaseStore:
         """
         given: list[ChunkSpan] = []
         # A call that takes little serves the first queue in the line only.
-        line = random.sample(lanes, len(lanes))
+        line = _turned(lanes, random.getrandbits(16))
         # A repeat asks first where the first call was given something.
-        shards = list(range(self._store.shards))
-        random.Random(call_id).shuffle(shards)  # noqa: S311
-        for shard in shards:
+        for shard in _turned(range(self._store.shards), zlib.crc32(call_id.encode())):
             left = capacity - sum(span.count for span in given)
             if left <= 0 or len(given) >= MAX_RANGES:
                 break
@@ -307,6 +306,12 @@ class LeaseStore:
             if shard is not None and shard < self._store.shards:
                 groups.setdefault(shard, []).append(item)
         return groups
+
+
+def _turned(items: Sequence[_Item], places: int) -> list[_Item]:
+    """Returns the items in turn, beginning at another place."""
+    first = places % len(items)
+    return [*items[first:], *items[:first]]
 
 
 def _packb(value: object) -> bytes:
