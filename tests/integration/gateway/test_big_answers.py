@@ -95,7 +95,7 @@ async def test_accepted_batch_that_is_too_long_to_be_told_whole_comes_without_wo
     gateway: Gateway,
 ) -> None:
     # Each request is a little shorter than what is answered to it.
-    work = Work(custom=CustomWork(kernel="test.blob", data=b"w" * (4 * 1024 - 64)))
+    work = Work(custom=CustomWork(kernel="test.blob", data=b"w" * 4096))
     request = pb.BatchCreateJobsRequest(
         requests=[pb.CreateJobRequest(job=Job(work=work, chunk_count=1)) for _ in range(1000)]
     )
