@@ -1,6 +1,5 @@
 """Native gRPC and grpc-web through the edge."""
 
-import asyncio
 import json
 
 import grpc
