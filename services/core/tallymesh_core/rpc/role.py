@@ -42,7 +42,7 @@ def run_role(
         refusals: What `serve` raises if it cannot start as asked, besides what every role does.
         runner: Runs a coroutine to its end.
     """
-    refused = (BadSettings, CannotListen, *refusals)
+    refused: tuple[type[Exception], ...] = (BadSettings, CannotListen, *refusals)
     _read_arguments(role, about, settings_type, sys.argv[1:] if arguments is None else arguments)
     try:
         settings = settings_type.load()
