@@ -51,7 +51,7 @@ def _messages(
 def _bindings(
     method: MethodDescriptorProto, messages: Mapping[str, DescriptorProto]
 ) -> Iterator[dict[str, Any]]:
-    rule: http_pb2.HttpRule = method.options.Extensions[annotations_pb2.http]
+    rule: http_pb2.HttpRule = method.options.Extensions[annotations_pb2.http]  # type: ignore[index]
     for one in (rule, *rule.additional_bindings):
         verb = one.WhichOneof("pattern")
         if verb is None:
