@@ -200,7 +200,7 @@ class _Api:
         request = self._messages[method.input_type]
         if body == "*":
             fields = [one for one in request.field if one.name not in in_path]
-            schema = self._object(method.input_type, fields)
+            schema = self._object(method.input_type, fields) | {"additionalProperties": False}
             # Of what is named elsewhere it is only said in words: answers may leave it out.
             asked = [one.name for one in fields if _behaves(one, field_behavior_pb2.REQUIRED)]
             if asked:
@@ -227,7 +227,7 @@ class _Api:
                 " each is the data of an event. One that ends without its last message was cut."
             ),
             "content": {
-                "application/json": {"schema": schema},
+                "application/x-ndjson": {"schema": schema},
                 "text/event-stream": {"schema": schema},
             },
         }

@@ -4,9 +4,9 @@ import re
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tallymesh import Client
+from tallymesh import Client, JobFailed, Simulate
 from tests.harness.local_mesh import LocalMesh
 from tests.harness.primes import PRIMES_UP_TO
 
@@ -189,3 +189,31 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     count(page, "1e9", "200")
     expect(page.get_by_test_id("result")).to_contain_text(f"{PRIMES_UP_TO[10**9]:,}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_failed_chunk_is_marked(page: Page, mesh: LocalMesh) -> None:
+    with Client(mesh.address) as client:
+        job = client.submit(Simulate(failure_rate=1), chunks=20, max_attempts=1)
+        with pytest.raises(JobFailed) as failed:
+            job.result()
+    page.evaluate("name => { location.hash = `#/${name}` }", job.name)
+    marked = page.get_by_test_id("cells").locator("[data-state=failed]")
+    expect(marked).to_have_count(1)
+    expect(marked).to_have_attribute("title", f"chunk {failed.value.job.error.chunk} failed")
+
+
+def test_a_list_that_cannot_be_read_says_so_and_comes_back(
+    browser: Browser, mesh: LocalMesh
+) -> None:
+    with Client(mesh.address) as client:
+        client.count_primes(100)
+    # Not the page of the others, in whose console nothing may fail.
+    with browser.new_context(base_url=f"http://{mesh.address}") as context:
+        page = context.new_page()
+        page.goto("/")
+        expect(page.get_by_test_id("jobs").locator("li").first).to_be_visible()
+        page.route("**/ListJobs", lambda route: route.abort())
+        expect(page.get_by_test_id("jobs-problem")).to_contain_text("The mesh cannot be reached.")
+        expect(page.get_by_test_id("jobs").locator("li").first).to_be_visible()
+        page.unroute("**/ListJobs")
+        expect(page.get_by_test_id("jobs-problem")).to_have_count(0)

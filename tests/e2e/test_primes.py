@@ -83,6 +83,19 @@ def test_grpcurl_finds_the_services(mesh: LocalMesh) -> None:
         assert f"service {service}Service {{" in described.stdout
 
 
+@pytest.mark.parametrize(
+    ("symbol", "described"),
+    [
+        ("tallymesh.v1.MeshService.WhoAmI", "rpc WhoAmI ( .tallymesh.v1.WhoAmIRequest )"),
+        ("tallymesh.v1.AbacusService.AddNumbers", "rpc AddNumbers ( stream"),
+        ("tallymesh.v1.Job.State", "enum State"),
+    ],
+)
+def test_grpcurl_describes_each_symbol(mesh: LocalMesh, symbol: str, described: str) -> None:
+    grpcurl = [str(require("grpcurl")), "-plaintext", mesh.address]
+    assert described in run([*grpcurl, "describe", symbol]).stdout
+
+
 @pytest.mark.timeout(180)
 def test_curl_submits_a_job_and_sees_it_run(mesh: LocalMesh) -> None:
     curl = [str(require("curl")), "--silent", "--show-error", "--fail-with-body"]

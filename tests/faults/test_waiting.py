@@ -1,6 +1,7 @@
 """What clients hang on is killed and comes back: every one of them ends by its own timeout."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -273,5 +274,7 @@ def _end_and_await_another(mesh: LocalMesh, name: str, end: signal.Signals) -> N
     assert pid is not None
     os.kill(pid, end)
     if name != "edge":
-        os.kill(pid, signal.SIGCONT)  # for SIGTERM is not heard by who is frozen
+        # SIGTERM is not heard by who is frozen; SIGKILL is, who may be gone by now.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     eventually_sync(lambda: mesh.pids[name] not in {None, pid}, timeout=30, message="another one")

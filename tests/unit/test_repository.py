@@ -17,7 +17,7 @@ SOURCES = ("services", "clients/python/tallymesh")
 
 #: A name that ends in an underscore is a prefix, or the start of a pattern.
 VARIABLE = re.compile(r"\bTALLYMESH_[A-Z_]*[A-Z]\b")
-LUA = sorted((ROOT / "services").rglob("*.lua"))
+LUA = sorted((ROOT / "services" / "core").rglob("*.lua"))
 
 
 def tracked() -> Iterator[tuple[str, str]]:

@@ -3,8 +3,15 @@ import { plural } from "./job";
 
 const RUNNING = 0x80;
 
+interface ChunkCellsProps {
+  map: ChunkMap;
+  /** Index of the chunk of which the job failed, if it did. */
+  failed: bigint | undefined;
+}
+
 /** A picture of all chunks of a job: a cell for one or more of them, filled as far as it is done. */
-export function ChunkCells({ map }: { map: ChunkMap }) {
+export function ChunkCells({ map, failed }: ChunkCellsProps) {
+  const failedCell = failed === undefined ? -1 : Number(failed / map.chunksPerCell);
   const cells = Array.from(map.cells);
   const done = cells.filter((cell) => percent(cell) === 100).length;
   const running = cells.filter((cell) => cell & RUNNING).length;
@@ -12,7 +19,7 @@ export function ChunkCells({ map }: { map: ChunkMap }) {
     <div
       class="cells"
       role="img"
-      aria-label={`${done} of ${plural(cells.length, "cell")} done, ${running} running`}
+      aria-label={`${done} of ${plural(cells.length, "cell")} done, ${running} running${failedCell >= 0 ? ", 1 failed" : ""}`}
       data-testid="cells"
       style={{
         "--columns": columns(cells.length, 64),
@@ -20,7 +27,12 @@ export function ChunkCells({ map }: { map: ChunkMap }) {
       }}
     >
       {cells.map((cell, index) => (
-        <i key={index} data-state={cellState(cell)} style={{ "--done": `${percent(cell)}%` }} />
+        <i
+          key={index}
+          data-state={index === failedCell ? "failed" : cellState(cell)}
+          title={index === failedCell ? `chunk ${failed} failed` : undefined}
+          style={{ "--done": `${percent(cell)}%` }}
+        />
       ))}
     </div>
   );

@@ -5,6 +5,8 @@ import { useNow, useRepeated } from "./hooks";
 import { hasEnded, stateName, total, workWords } from "./job";
 import { CALL, jobs } from "./mesh";
 import { grouped } from "./numbers";
+import { problemOf, type Problem } from "./problem";
+import { ProblemNote } from "./problem-note";
 import { ago, instant } from "./time";
 
 const PAGE = 10;
@@ -26,6 +28,7 @@ export function JobList({ watched, turn, skewMs }: JobListProps) {
   const [listed, setListed] = useState<Job[]>();
   const [size, setSize] = useState(PAGE);
   const [more, setMore] = useState(false);
+  const [problem, setProblem] = useState<Problem>();
   const now = useNow(1_000, skewMs);
   const pollMs = listed?.every(hasEnded) ? POLL_MS : BUSY_POLL_MS;
 
@@ -36,8 +39,9 @@ export function JobList({ watched, turn, skewMs }: JobListProps) {
         const answer = await jobs.listJobs(request, { ...CALL, signal });
         setListed(answer.jobs);
         setMore(answer.nextPageToken !== "" && size < MOST);
-      } catch {
-        // The health line tells that the mesh does not answer; the list stays as it was.
+        setProblem(undefined);
+      } catch (thrown) {
+        if (!signal.aborted) setProblem(problemOf(thrown));
       }
     },
     pollMs,
@@ -47,6 +51,7 @@ export function JobList({ watched, turn, skewMs }: JobListProps) {
   return (
     <section class="card" aria-labelledby="jobs-title">
       <h2 id="jobs-title">Recent jobs</h2>
+      {problem && <ProblemNote problem={problem} testId="jobs-problem" />}
       <ol class="jobs" data-testid="jobs">
         {listed?.map((job) => (
           <li key={job.name}>

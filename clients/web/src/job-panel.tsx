@@ -268,9 +268,10 @@ function Outcome({ job, now }: { job: Job; now: number }) {
 }
 
 function Chunks({ job, map }: { job: Job; map: ChunkMap }) {
+  const failed = job.error && job.error.chunk < (job.chunkCount ?? 0n) ? job.error.chunk : undefined;
   return (
     <div class="chunks">
-      <ChunkCells map={map} />
+      <ChunkCells map={map} failed={failed} />
       <p class="legend">
         {job.state !== Job_State.SUCCEEDED && (
           <>
@@ -286,6 +287,11 @@ function Chunks({ job, map }: { job: Job; map: ChunkMap }) {
             <span>
               <i data-state="pending" /> waiting
             </span>
+            {failed !== undefined && (
+              <span>
+                <i data-state="failed" /> failed
+              </span>
+            )}
           </>
         )}
         {map.chunksPerCell > 1n && (

@@ -2,9 +2,13 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb";
+import { ErrorReason } from "./gen/tallymesh/v1/errors_pb";
 
-/** What the reasons of tallymesh.v1.ErrorReason mean to somebody at the page. */
-const MEANINGS: Readonly<Record<string, string>> = {
+/** The reasons of the API, and the page's own for a call that no service answered. */
+type Reason = Exclude<keyof typeof ErrorReason, "UNSPECIFIED"> | "UNREACHABLE";
+
+/** What the reasons mean to somebody at the page: each of them, as the compiler sees to. */
+const MEANINGS: Readonly<Record<Reason, string>> = {
   INVALID_FIELD: "A value is not accepted",
   UNKNOWN_KERNEL: "The mesh cannot compute this",
   NOT_FOUND: "Not found",
@@ -15,11 +19,18 @@ const MEANINGS: Readonly<Record<string, string>> = {
   NO_FREE_SLOT: "The worker is busy",
   STORE_UNAVAILABLE: "The store cannot be reached",
   SERVICE_UNAVAILABLE: "A part of the mesh cannot be reached",
+  ETAG_MISMATCH: "The sum has changed meanwhile",
+  REQUEST_ID_FORGOTTEN: "The request is too old to be repeated",
+  BATCHES_MISSING: "A part of the stream of numbers is missing",
+  NO_WORKER: "No worker computes this",
   SHUTTING_DOWN: "The mesh is shutting down",
   MALFORMED_REQUEST: "The mesh did not understand the request",
   INTERNAL: "The mesh made a mistake",
   CHUNK_FAILED: "A chunk failed too often",
   CHUNK_CRASHED: "The process computing a chunk died too often",
+  CHUNK_TIMED_OUT: "A chunk took too long",
+  JOB_TIMED_OUT: "The job took too long",
+  JOB_NOT_REPLAYABLE: "The job cannot be run again",
   WORKERS_LOST: "The workers computing a chunk were lost too often",
   WORK_REFUSED: "The work was refused as invalid",
   DEADLINE_EXCEEDED: "The mesh took too long to answer",
@@ -28,7 +39,7 @@ const MEANINGS: Readonly<Record<string, string>> = {
 
 /** Says what a reason means; an unknown one is shown as it is. */
 export function meaning(reason: string): string {
-  return MEANINGS[reason] ?? reason;
+  return reason in MEANINGS ? MEANINGS[reason as Reason] : reason;
 }
 
 /** Makes a sentence of a message as services write them: in lower case, without a full stop. */

@@ -11,6 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from tallymesh_edge.rest_bodies import lua_tables
+
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """The longest body of a REST call, as long as the longest gRPC message."""
 
@@ -76,6 +78,7 @@ def render(config: EdgeConfig) -> str:
         ValueError: An address is neither `unix:/path` nor `host:port`, or an origin is none.
     """
     page = (config.page or default_page()).absolute()
+    descriptor_set = (config.descriptor_set or default_descriptor_set()).absolute()
     values: dict[str, Any] = {
         "node": config.node,
         "host": config.host,
@@ -86,7 +89,9 @@ def render(config: EdgeConfig) -> str:
         "origins": _origins(config.names, config.origins),
         "directory": json.dumps(_directory()),
         "access_log": [_file_log(config.access_log)] if config.access_log else [],
-        "descriptor_set": str((config.descriptor_set or default_descriptor_set()).absolute()),
+        "descriptor_set": str(descriptor_set),
+        "strict_json": lua_tables(descriptor_set.read_bytes())
+        + (_PACKAGE / "strict_json.lua").read_text(),
         "page_directory": f"{page}/",
         "max_body_bytes": MAX_BODY_BYTES,
         "gateway_discovery": _discovery(config.gateways),

@@ -162,7 +162,9 @@ class Computations:
                 raise ShuttingDown(self._node) from None
             raise
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            # Past the deadline a worker stops too, and may be the first to say how.
+            late = time.monotonic() >= deadline
+            if late or error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlinePassed("the caller's deadline passed") from error
             raise from_rpc_error(error, "the worker") from error
         finally:

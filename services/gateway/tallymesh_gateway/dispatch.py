@@ -22,6 +22,7 @@ from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.events import Interrupted, JobChanged
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
+from tallymesh_gateway import names
 from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.contents import Contents
 from tallymesh_gateway.watching import Watches
@@ -290,7 +291,7 @@ def _results(one: pb.ChunkResults) -> SpanResults:
 
 def _failure(one: pb.ChunkFailure) -> ChunkFailure:
     reason = ErrorReason.Name(one.reason).removeprefix("ERROR_REASON_")
-    return ChunkFailure(_span(one.chunk), reason, one.message)
+    return ChunkFailure(_span(one.chunk), reason, names.without_controls(one.message))
 
 
 def _span(one: pb.ChunkRange) -> ChunkSpan:

@@ -16,6 +16,7 @@ from tallymesh_kernels import Foreign, Invalid, Registry
 _QUEUE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MAX_LABELS, _MAX_LABEL_VALUE = 16, 255
 # A worker's name, or the uid of its process.
 _WORKER = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}|[A-Za-z0-9-]{8,64}")
@@ -141,9 +142,20 @@ def labels(marks: dict[str, str], field: str) -> dict[str, str]:
             raise InvalidField(
                 field, key, "a key of 1 to 63 characters of [a-z0-9_.-], starting with a letter"
             )
-        if len(value) > _MAX_LABEL_VALUE:
-            raise InvalidField(f"{field}[{key}]", value, f"at most {_MAX_LABEL_VALUE} characters")
+        text(value, f"{field}[{key}]", _MAX_LABEL_VALUE)
     return marks
+
+
+def text(given: str, field: str, most: int) -> str:
+    """Returns a text for people; InvalidField if it is too long or holds control characters."""
+    if len(given) > most or _CONTROL.search(given):
+        raise InvalidField(field, given, f"at most {most} characters, none a control character")
+    return given
+
+
+def without_controls(given: str) -> str:
+    """Returns a sentence for people, with a space for whatever control characters it holds."""
+    return _CONTROL.sub(" ", given)
 
 
 def label_filters(pairs: list[str], field: str) -> dict[str, str]:

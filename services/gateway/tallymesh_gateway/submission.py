@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tallymesh.v1 import job_pb2
@@ -32,11 +31,11 @@ _MAX_ATTEMPTS, _DEFAULT_ATTEMPTS = 100, 4
 
 
 class Task(NamedTuple):
-    """Valid work that leaves nothing to the mesh, its kernel, and that kernel's own message."""
+    """Valid work that leaves nothing to the mesh, its kernel, and what that kernel is given."""
 
     work: Work
     kernel: AnyKernel | Foreign
-    message: Message
+    message: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +133,20 @@ class Acceptance:
             UnknownKernel: The work names no known kernel.
         """
         names.json(work.custom.json, f"{field}.custom.json")
-        self._check(work, field)
+        task = self._checked(work, field)
         work = as_asked(work)
         if not is_settled(work):
             slots = await self.fleet.slots(queue)
             work = settled(work, chunk_count=chunk_count, slots=slots)
-        return Task(work, *self.kernels.of_any(work))
+        return task if work is task.work else Task(work, *self.kernels.of_any(work))
 
-    def _check(self, work: Work, field: str) -> None:
+    def _checked(self, work: Work, field: str) -> Task:
         try:
             kernel, message = self.kernels.of_any(work)
+            if isinstance(kernel, Function):
+                message = kernel.read(message)
             kernel.validate(message)
+            return Task(work, kernel, message)
         except KernelMissing as error:
             unset = not error.name and not len(UnknownFieldSet(work))
             said = error.name or ("" if unset else "an unknown one")

@@ -81,7 +81,7 @@ def _check_worker(worker: pb.Worker) -> None:
     for i, queue in enumerate(worker.queues):
         names.queue(queue, f"worker.queues[{i}]")
     names.labels(dict(worker.labels), "worker.labels")
-    _within(len(worker.version), "worker.version", 0, 63, "characters")
+    names.text(worker.version, "worker.version", 63)
     _within(len(worker.libraries), "worker.libraries", 0, _MAX_LIBRARIES, "lines")
     for i, line in enumerate(worker.libraries):
         if not (0 < len(line) <= _MAX_LIBRARY_CHARS and line.isprintable()):

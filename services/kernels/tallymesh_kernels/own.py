@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from tallymesh.json_values import NotJson, from_struct, from_value, to_value
+from tallymesh.json_values import NotJson, from_value, to_value
 from tallymesh.v1.work_pb2 import CustomResult, CustomWork, Result, Work
 from tallymesh_kernels.kernel import Chunk, ChunkError, Context, Invalid
+from tallymesh_kernels.shared_json import ReadWork
 
 MAX_SUMMED_CHUNKS: Final = 1 << 22
 MAX_MERGED_CHUNKS: Final = 65_536
@@ -32,6 +33,7 @@ _BUILT_IN = {field.name for field in Work.DESCRIPTOR.oneofs_by_name["kernel"].fi
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists and dicts of these."""
 
+FunctionWork: TypeAlias = CustomWork | ReadWork
 Compute: TypeAlias = Callable[[dict[str, Any], Chunk, Context], Json]
 WorkMessage = TypeVar("WorkMessage", bound=Message)
 PartialMessage = TypeVar("PartialMessage", bound=Message)
@@ -96,19 +98,26 @@ class Function:
         """Calls the function as it is."""
         return self._compute(work, chunk, context)
 
-    def validate(self, work: CustomWork) -> None:
+    @staticmethod
+    def read(work: FunctionWork) -> ReadWork:
+        """Returns the work as it is read once for all calls of this kernel."""
+        return work if isinstance(work, ReadWork) else ReadWork(work)
+
+    def validate(self, work: FunctionWork) -> None:
         """Raises Invalid if the function's own validation raises, whatever that raises."""
-        if work.WhichOneof("input") == "data":
-            raise Invalid("data", f"{len(work.data)} bytes", f"what {self.name} takes: give json")
+        read = self.read(work)
+        if read.work.WhichOneof("input") == "data":
+            length = f"{len(read.work.data)} bytes"
+            raise Invalid("data", length, f"what {self.name} takes: give json")
         if self._validate:
-            given = from_struct(work.json)
+            given = read.json
             _refuse("json", self.name, lambda: self._validate and self._validate(given))
 
-    def plan(self, work: CustomWork) -> int:
+    def plan(self, work: FunctionWork) -> int:
         """As many chunks as the function's own plan says."""
-        return self._plan if isinstance(self._plan, int) else self._plan(from_struct(work.json))
+        return self._plan if isinstance(self._plan, int) else self._plan(self.read(work).json)
 
-    def run(self, work: CustomWork, chunk: Chunk, context: Context) -> int:
+    def run(self, work: FunctionWork, chunk: Chunk, context: Context) -> int:
         """The number of one chunk."""
         number: int = self._call(work, chunk, context)
         if not _is_whole(number):
@@ -122,7 +131,7 @@ class Function:
         """Sums."""
         return a + b
 
-    def finish(self, work: CustomWork, total: int) -> Result:
+    def finish(self, work: FunctionWork, total: int) -> Result:
         """The sum is the result."""
         return _number(self.name, total)
 
@@ -134,8 +143,8 @@ class Function:
         """The same kernel for a job whose chunks give partial results, not numbers to be summed."""
         return UnsummedFunction(self)
 
-    def _call(self, work: CustomWork, chunk: Chunk, context: Context) -> Json:
-        value = self._compute(from_struct(work.json), chunk, context)
+    def _call(self, work: FunctionWork, chunk: Chunk, context: Context) -> Json:
+        value = self._compute(self.read(work).json, chunk, context)
         return int(value) if _is_whole(value) else value
 
     def _joined(self, a: Json, b: Json) -> Json:
@@ -148,8 +157,8 @@ class Function:
             " merge"
         )
 
-    def _finished(self, work: CustomWork, total: Json) -> Json:
-        return self._finish(from_struct(work.json), total) if self._finish else total
+    def _finished(self, work: FunctionWork, total: Json) -> Json:
+        return self._finish(self.read(work).json, total) if self._finish else total
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +174,15 @@ class UnsummedFunction:
         """The function's name."""
         return self.function.name
 
-    def validate(self, work: CustomWork) -> None:
+    def validate(self, work: FunctionWork) -> None:
         """As the function."""
         self.function.validate(work)
 
-    def plan(self, work: CustomWork) -> int:
+    def plan(self, work: FunctionWork) -> int:
         """As the function."""
         return self.function.plan(work)
 
-    def run(self, work: CustomWork, chunk: Chunk, context: Context) -> Result:
+    def run(self, work: FunctionWork, chunk: Chunk, context: Context) -> Result:
         """What one chunk gives: an int alone will do where nothing merges, and chunks are many."""
         if self.function.additive and chunk.count > 1:
             return _number(self.name, self.function.run(work, chunk, context))
@@ -183,7 +192,7 @@ class UnsummedFunction:
         """Joins what two chunks gave."""
         return self._told("merged into", self.function._joined(result_value(a), result_value(b)))
 
-    def finish(self, work: CustomWork, total: Result) -> Result:
+    def finish(self, work: FunctionWork, total: Result) -> Result:
         """Makes the result of what all chunks gave."""
         return self._told("finished with", self.function._finished(work, result_value(total)))
 

@@ -3,8 +3,6 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, Self
 
-from google.protobuf.message import Message
-
 from tallymesh.v1.work_pb2 import CountPrimes, Work
 from tallymesh_kernels.add import AddKernel
 from tallymesh_kernels.count_method import choose_method
@@ -59,7 +57,7 @@ class Registry:
         except KeyError:
             raise UnknownKernel(name, self.names()) from None
 
-    def of(self, work: Work) -> tuple[AnyKernel, Message]:
+    def of(self, work: Work) -> tuple[AnyKernel, Any]:
         """The kernel that computes the work, and that kernel's own message.
 
         Raises:

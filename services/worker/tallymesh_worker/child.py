@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from google.protobuf.message import Message
-
 from tallymesh.v1 import work_pb2
 from tallymesh_kernels import (
     AnyKernel,
@@ -63,7 +61,7 @@ class _Task:
     """A work as this process computes it."""
 
     kernel: AnyKernel
-    message: Message
+    message: Any
 
 
 @dataclass(slots=True)
@@ -243,6 +241,8 @@ class Computer:
     def _read(self, job: _Job) -> _Task | _Refused:
         try:
             kernel, message = self._registry.of(work_pb2.Work.FromString(job.work))
+            if isinstance(kernel, Function):
+                message = kernel.read(message)
             kernel.validate(message)
         except Exception as error:
             return _Refused(_sentence(error))

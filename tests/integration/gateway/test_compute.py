@@ -12,14 +12,16 @@ import grpc.aio
 import psutil
 import pytest
 from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from tallymesh.v1 import work_pb2
 from tallymesh.v1.dispatch_service_pb2 import Worker
 from tallymesh.v1.job_service_pb2 import ComputeRequest, ComputeResponse, ListJobsRequest
 from tallymesh.v1.mesh_service_pb2 import GetHealthRequest
-from tallymesh_core.domain.errors import DeadlinePassed
+from tallymesh_core.domain.errors import DeadlinePassed, ServiceUnavailable
 from tallymesh_core.domain.jobs import LiveWorker
+from tallymesh_core.rpc.status import from_rpc_error
 from tallymesh_gateway import computing
 from tallymesh_gateway.fleet import Fleet, KnownWorker
 from tests.harness.polling import eventually
@@ -134,6 +136,17 @@ async def test_who_does_not_wait_any_more_stops_the_computation(
                 pass
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     await eventually(lambda: not computing.is_running(), timeout=2)
+
+
+def test_details_that_contradict_the_status_are_left_out() -> None:
+    details = ("grpc-status-details-bin", Status(code=5, message="no").SerializeToString())
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(details),
+        details="Deadline Exceeded",
+    )
+    assert isinstance(from_rpc_error(error, "the worker"), ServiceUnavailable)
 
 
 async def test_a_deadline_holds_for_all_workers_together(

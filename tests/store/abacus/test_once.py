@@ -7,8 +7,10 @@ import pytest
 from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import RequestIdReused
 from tallymesh_core.store.abaci import Abaci, Add, Added
+from tallymesh_core.store.connection import Store
 from tallymesh_core.store.once import Memory, Once
 from tallymesh_core.store.sums import Abacus
+from tests.harness.stores import client_of
 from tests.store.abacus.conftest import ORIGIN, VISITORS
 
 
@@ -105,3 +107,33 @@ async def test_the_first_reset_of_all_can_be_repeated(abaci: Abaci) -> None:
     again = await abaci.reset(VISITORS, ORIGIN, Once("reset"))
     assert again.previous == first.previous
     assert again.previous.version == 0
+
+
+#: Of 4,096 digits, none of them zero.
+LONG = int("7" * 4096)
+
+
+async def test_what_an_id_takes_is_bounded_whatever_the_digits(store: Store, abaci: Abaci) -> None:
+    shard = abaci.shard_of(VISITORS)
+    client = await client_of(store, shard)
+
+    async def size() -> int:
+        (bucket,) = await client.keys(f"{store.prefix(shard)}abacus:{VISITORS.path}:*:[1-9]*")
+        return int(await client.memory_usage(bucket, samples=0))
+
+    await add(abaci, 1, Once("first"))
+    for number in range(200):
+        await add(abaci, 1, Once(f"short-{number}"))
+    short = await size()
+    first = await add(abaci, LONG, Once("long"))
+    for number in range(200):
+        await add(abaci, 1, Once(f"long-{number}"))
+    # As many ids of a sum of 4,096 digits take no more than those of a short one.
+    assert await size() - short < 1.5 * short
+    again = await add(abaci, LONG, Once("long"))
+    assert again.repeated
+    # Of a long sum the present one is told.
+    assert again.sum == await abaci.get(VISITORS)
+    assert again.sum.version == first.sum.version + 200
+    short_again = await add(abaci, 1, Once("short-0"))
+    assert short_again.sum.value == Exact(2)

@@ -9,7 +9,6 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -218,8 +217,7 @@ async def play(layout: Layout, seed: int, jobs: int) -> tuple[list[tuple[object,
         patch.setattr("tallymesh_core.store.leases.RETRY_SECONDS", 0.02)
         patch.setattr("tallymesh_core.store.leases.LOSS_BUDGET", 1000)
         # Whatever else is drawn is drawn from the seed too.
-        drawing = SimpleNamespace(sample=draw.sample, uniform=draw.uniform, Random=random.Random)
-        patch.setattr("tallymesh_core.store.leases.random", drawing)
+        patch.setattr("tallymesh_core.store.leases.random", draw)
         patch.setattr(
             "tallymesh_core.store.jobs.new_job_id", lambda shard: f"{next(numbers):014}0{shard}"
         )

@@ -156,7 +156,7 @@ def test_what_is_of_a_wrong_type_is_named(kind: Any, method: str, argument: str)
         (Limits, {"silence": "1s"}, "silence: '1s' is of type str, not a number"),
         (custom, {"kernel": 1}, "kernel: 1 is of type int, not a str"),
     ],
-    ids=str,
+    ids=lambda one: getattr(one, "__name__", str(one)),
 )
 def test_making_it_says_what_it_takes(
     make: Callable[..., object], given: dict[str, Any], said: str

@@ -143,7 +143,9 @@ class AddNumberResponse(_message.Message):
     added: _builtins.str
     """What was added, as a plain decimal."""
     repeated: _builtins.bool
-    """The request was a repeat: it was counted before, and this is the first answer."""
+    """The request was a repeat: it was counted before, and this is the first answer; where the sum was
+    longer than some 60 digits, it is the sum as it is now.
+    """
     @_builtins.property
     def sum(self) -> Global___Sum:
         """The sum just after."""

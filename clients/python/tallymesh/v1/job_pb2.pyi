@@ -378,7 +378,7 @@ class Job(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free marks to list by: at most 16; keys 1 to 63 characters of [a-z0-9_.-] starting with a
-        letter, values at most 255 characters.
+        letter, values at most 255 characters, none of them a control character.
         """
 
     @_builtins.property

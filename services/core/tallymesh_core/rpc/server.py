@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from tallymesh_core.rpc.channel import MAX_MESSAGE_BYTES, tolerance_options
 from tallymesh_core.rpc.interceptors import CallInterceptor
+from tallymesh_core.rpc.reflection import enable_reflection
 
 #: Seconds between telling "not serving" and closing, so that load balancers have looked.
 _LAME_DUCK_SECONDS = 0.2
@@ -89,8 +89,7 @@ async def run_server(
     """
     health_pb2_grpc.add_HealthServicer_to_server(report.servicer, server)
     if reflected:
-        names = (*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        enable_reflection((*reflected, health.SERVICE_NAME), server)
     await report.set_ready(False)
     for address in listen:
         # gRPC takes a unix socket away from whoever listens on it, without a word.

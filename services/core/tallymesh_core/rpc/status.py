@@ -61,7 +61,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> DomainError:
         error: What the call raised.
         service: The other service, for the message.
     """
-    status = rpc_status.from_call(cast(grpc.Call, error))
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))
+    except ValueError:  # the details contradict the status, as where a deadline passed meanwhile
+        status = None
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status else ():
         if detail.Unpack(info):

@@ -7,7 +7,7 @@
 --          have ("" for any), number of limbs, and for each limb its index and its value
 -- RETURNS  for each add, two values: code, state
 --          0 added                      the abacus just after
---          1 repeated: counted before   the abacus just after it was counted
+--          1 repeated: counted before   the abacus just after it was counted, or where that was long, as it is now
 --          2 the id stands for another request; nothing done   ""
 --          3 the abacus has another etag; nothing done         the abacus as it is
 --          4 the id may have been forgotten; nothing done      ""
@@ -18,6 +18,8 @@ local P = KEYS[1]
 --!include abacus_rods
 
 local ADDED, REPEATED, REUSED, CHANGED, FORGOTTEN = 0, 1, 2, 3, 4
+-- The longest state that is remembered under an id, in bytes: a million ids have a bound, whatever the digits.
+local SHORT = 160
 local limit, kept = tonumber(ARGV[1]), ARGV[2]
 local time = now()
 
@@ -33,6 +35,7 @@ while ARGV[at] do
   if record then
     if string.sub(record, 1, #once.fingerprint) == once.fingerprint then
       code, after = REPEATED, string.sub(record, #once.fingerprint + 2)
+      if after == '' then after = state(abacus) end
     else
       code = REUSED
     end
@@ -44,7 +47,7 @@ while ARGV[at] do
     turn_all(abacus, first, at - 1, limit)
     advance(abacus, 1, time, kept, entry)
     after = state(abacus)
-    remember(once, time, once.fingerprint .. ' ' .. after)
+    remember(once, time, once.fingerprint .. ' ' .. (#after <= SHORT and after or ''))
     changed[abacus] = true
   end
   answers[#answers + 1] = code

@@ -180,7 +180,8 @@ export type AddNumberResponse = Message<"tallymesh.v1.AddNumberResponse"> & {
   sum?: Sum | undefined;
 
   /**
-   * The request was a repeat: it was counted before, and this is the first answer.
+   * The request was a repeat: it was counted before, and this is the first answer; where the sum was
+   * longer than some 60 digits, it is the sum as it is now.
    *
    * @generated from field: bool repeated = 3;
    */

@@ -67,7 +67,7 @@ export type Job = Message<"tallymesh.v1.Job"> & {
 
   /**
    * Free marks to list by: at most 16; keys 1 to 63 characters of [a-z0-9_.-] starting with a
-   * letter, values at most 255 characters.
+   * letter, values at most 255 characters, none of them a control character.
    *
    * @generated from field: map<string, string> labels = 6;
    */
