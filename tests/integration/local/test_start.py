@@ -1,4 +1,4 @@
-"""The programs of the roles: they start nothing that was not asked for, and say why they do not start."""
+"""The programs of the roles: what they answer, and why they do not start."""
 
 import sys
 from collections.abc import Callable
