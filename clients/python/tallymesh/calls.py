@@ -34,6 +34,7 @@ _BY_REASON: Mapping[str, type[errors.TallymeshError]] = {
     "JOB_NOT_REPLAYABLE": errors.JobNotReplayable,
     "BACKLOG_FULL": errors.BacklogFull,
     "ETAG_MISMATCH": errors.EtagMismatch,
+    "STORE_FULL": errors.StoreFull,
     "NO_FREE_SLOT": errors.NoFreeSlot,
     "NO_WORKER": errors.NoWorker,
 }

@@ -158,6 +158,10 @@ class BacklogFull(TallymeshError):
     """The mesh takes no more just now; try again after `retry_after`."""
 
 
+class StoreFull(TallymeshError):
+    """The store's memory is full: nothing was done, and a repeat helps once there is room."""
+
+
 class NoFreeSlot(TallymeshError):
     """Every worker that could compute this is busy; try again after `retry_after`."""
 

@@ -71,6 +71,7 @@ export function MeshHealth({ health }: { health: Health }) {
               {answer.store?.connected ? answer.store.server : "store not connected"}
             </span>
             <span class="optional">answered by {answer.answeredBy}</span>
+            {answer.problems[0] && <span data-testid="health-problem">{answer.problems[0]}</span>}
           </>
         )}
       </button>

@@ -15,6 +15,7 @@ const MEANINGS: Readonly<Record<Reason, string>> = {
   REQUEST_ID_REUSED: "The request was changed while it was repeated",
   JOB_ENDED: "The job is already over",
   BACKLOG_FULL: "The queue is full",
+  STORE_FULL: "The store is full",
   NO_FREE_SLOT: "The worker is busy",
   STORE_UNAVAILABLE: "The store cannot be reached",
   SERVICE_UNAVAILABLE: "A part of the mesh cannot be reached",

@@ -1,44 +1,24 @@
 """Wires an abacus node together and runs it."""
 
 import asyncio
-import contextlib
 import sys
+from collections.abc import Sequence
 
 from tallymesh.v1.abacus_service_pb2_grpc import add_AbacusServiceServicer_to_server
 from tallymesh_abacus.service import AbacusService
 from tallymesh_abacus.settings import AbacusSettings
-from tallymesh_core.config.settings import BadSettings
-from tallymesh_core.rpc.loop import run
-from tallymesh_core.rpc.readiness import open_store, report_store
-from tallymesh_core.rpc.server import (
-    CannotListen,
-    HealthReport,
-    create_server,
-    run_server,
-    stop_on_signals,
-)
+from tallymesh_core.rpc.readiness import make_store, serve_with_store
+from tallymesh_core.rpc.role import run_role
+from tallymesh_core.rpc.server import create_server, stop_on_signals
 from tallymesh_core.store.failures import StoreMismatch
-from tallymesh_core.telemetry.logging import configure
 
 _SERVICE = "tallymesh.v1.AbacusService"
-
-
-def main() -> int:
-    """Runs an abacus node by the settings in the environment; returns the exit code."""
-    try:
-        settings = AbacusSettings.load()
-        configure(settings.log_level, settings.log_format, settings.node)
-        run(serve(settings))
-    except (BadSettings, StoreMismatch, CannotListen) as error:
-        sys.stderr.write(f"tallymesh abacus: {error}\n")
-        return 2
-    return 0
 
 
 async def serve(settings: AbacusSettings, stop: asyncio.Event | None = None) -> None:
     """Runs an abacus node until it is stopped.
 
-    It serves from the start, telling NOT_SERVING while the store does not answer.
+    It listens from the start, telling NOT_SERVING while the store does not answer.
 
     Args:
         settings: The settings.
@@ -46,51 +26,38 @@ async def serve(settings: AbacusSettings, stop: asyncio.Event | None = None) -> 
 
     Raises:
         CannotListen: An address is in use or not allowed.
-        StoreMismatch: The store cannot be used as configured.
+        StoreMismatch: The store cannot be used as it is, or as configured.
     """
     if stop is None:
         stop = asyncio.Event()
         stop_on_signals(stop)
+    store = make_store(settings)
     server = create_server(settings.node)
-    service = AbacusService(settings.node)
+    service = AbacusService(settings.node, store)
     add_AbacusServiceServicer_to_server(service, server)
-    report = HealthReport([_SERVICE])
-    attendant = asyncio.create_task(_attend_store(settings, service, report, stop))
-    farewell = asyncio.create_task(_close_watches(service, stop))
-    try:
-        await run_server(
-            server,
-            listen=settings.listen_addresses,
-            report=report,
-            reflected=[_SERVICE] if settings.reflection else [],
-            grace=settings.drain_grace,
-            stop=stop,
-        )
-    finally:
-        stop.set()
-        await farewell
-        attendant.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await attendant
+    await serve_with_store(
+        server,
+        store,
+        settings,
+        services=[_SERVICE],
+        reflected=[_SERVICE],
+        background=tuple,
+        close=service.close,
+        stop=stop,
+    )
 
 
-async def _attend_store(
-    settings: AbacusSettings, service: AbacusService, report: HealthReport, stop: asyncio.Event
-) -> None:
-    """Opens the store for the service, and tells by health whether it serves, until cancelled."""
-    try:
-        store = await open_store(settings, stop)
-        if store is None:
-            return
-        try:
-            service.open(store)
-            await report_store(store, report, stop)
-        finally:
-            await store.close()
-    finally:
-        stop.set()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs an abacus node with the settings of the environment; returns the exit code."""
+    return run_role(
+        "abacus",
+        "Named exact sums, shared by everyone, watched by anyone.",
+        AbacusSettings,
+        serve,
+        arguments=arguments,
+        refusals=(StoreMismatch,),
+    )
 
 
-async def _close_watches(service: AbacusService, stop: asyncio.Event) -> None:
-    await stop.wait()
-    service.close()
+if __name__ == "__main__":
+    sys.exit(main())

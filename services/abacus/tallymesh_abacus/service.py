@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 from tallymesh.v1 import abacus_service_pb2 as pb
 from tallymesh.v1.abacus_service_pb2_grpc import AbacusServiceServicer
@@ -12,7 +11,7 @@ from tallymesh_abacus.answers import write_entry, write_sum
 from tallymesh_abacus.stream import Upload
 from tallymesh_abacus.watch import Watches
 from tallymesh_core.domain.decimals import format_decimal
-from tallymesh_core.domain.errors import ShuttingDown, StoreUnavailable
+from tallymesh_core.domain.errors import ShuttingDown
 from tallymesh_core.rpc.context import current_caller
 from tallymesh_core.rpc.paging import page_cursor, page_size, page_token
 from tallymesh_core.store.abaci import Abaci, Add
@@ -24,39 +23,27 @@ from tallymesh_core.store.sums import Abacus, Sum
 _PAGE, _MAX_PAGE = 50, 500
 
 
-class _Desk(NamedTuple):
-    """What answers calls, once there is a store."""
-
-    abaci: Abaci
-    adder: Adder
-    ledger: Ledger
-    watches: Watches
-
-
 class AbacusService(AbacusServiceServicer):
     """The handlers of one abacus node."""
 
-    def __init__(self, node: str) -> None:
-        """Makes handlers that answer UNAVAILABLE until `open`.
+    def __init__(self, node: str, store: Store) -> None:
+        """Makes the handlers.
 
         Args:
             node: Name of this process, told in answers.
+            store: Where the abaci are; calls answer UNAVAILABLE until it is connected.
         """
         self._node = node
-        self._opened: _Desk | None = None
+        self._abaci = Abaci(store)
+        self._adder = Adder(self._abaci)
+        self._ledger = Ledger(store)
+        self._watches = Watches(self._abaci, store, node)
         self._closed = False
-
-    def open(self, store: Store) -> None:
-        """Starts to serve the abaci of a store."""
-        abaci = Abaci(store)
-        watches = Watches(abaci, store, self._node)
-        self._opened = _Desk(abaci, Adder(abaci), Ledger(store), watches)
 
     def close(self) -> None:
         """Ends what may have no end of its own; other calls are answered on."""
         self._closed = True
-        if self._opened:
-            self._opened.watches.close()
+        self._watches.close()
 
     async def AddNumber(
         self, request: pb.AddNumberRequest, context: object
@@ -70,7 +57,7 @@ class AbacusService(AbacusServiceServicer):
             requests.once(request.request_id, request.job),
             requests.etag(request.expected_etag),
         )
-        added = await self._desk.adder.add(add)
+        added = await self._adder.add(add)
         return pb.AddNumberResponse(
             added=format_decimal(add.amount),
             sum=self._told(abacus, added.sum),
@@ -81,7 +68,7 @@ class AbacusService(AbacusServiceServicer):
         self, messages: AsyncIterator[pb.AddNumbersRequest], context: object
     ) -> pb.AddNumbersResponse:
         """Adds many numbers."""
-        upload = Upload(self._desk.abaci, self._origin())
+        upload = Upload(self._abaci, self._origin())
         async for message in messages:
             if self._closed:
                 raise ShuttingDown(self._node)
@@ -98,12 +85,12 @@ class AbacusService(AbacusServiceServicer):
     async def GetSum(self, request: pb.GetSumRequest, context: object) -> pb.Sum:
         """Returns the sum."""
         abacus = requests.abacus(request.name)
-        return self._told(abacus, await self._desk.abaci.get(abacus))
+        return self._told(abacus, await self._abaci.get(abacus))
 
     async def ResetSum(self, request: pb.ResetSumRequest, context: object) -> pb.ResetSumResponse:
         """Sets the sum to 0."""
         abacus = requests.abacus(request.name)
-        reset = await self._desk.abaci.reset(
+        reset = await self._abaci.reset(
             abacus,
             self._origin(),
             requests.once(request.request_id),
@@ -118,7 +105,7 @@ class AbacusService(AbacusServiceServicer):
     async def WatchSum(self, request: pb.WatchSumRequest, context: object) -> AsyncIterator[pb.Sum]:
         """Streams the sum."""
         abacus = requests.abacus(request.name)
-        async with contextlib.aclosing(self._desk.watches.watch(abacus)) as sums:
+        async with contextlib.aclosing(self._watches.watch(abacus)) as sums:
             async for one in sums:
                 yield self._told(abacus, one)
 
@@ -128,7 +115,7 @@ class AbacusService(AbacusServiceServicer):
         """Lists abaci by name."""
         size = page_size(request.page_size, _PAGE, _MAX_PAGE)
         after = page_cursor(request.page_token, "abaci", "[a-z0-9-]{1,63}")
-        page, following = await self._desk.abaci.page(current_caller().tenant, after, size)
+        page, following = await self._abaci.page(current_caller().tenant, after, size)
         return pb.ListAbaciResponse(
             abaci=[self._told(abacus, state) for abacus, state in page],
             next_page_token=page_token(following, "abaci") if following else "",
@@ -139,7 +126,7 @@ class AbacusService(AbacusServiceServicer):
     ) -> pb.DeleteAbacusResponse:
         """Deletes an abacus."""
         abacus = requests.abacus(request.name)
-        deleted = await self._desk.abaci.delete(
+        deleted = await self._abaci.delete(
             abacus, requests.once(request.request_id), requests.etag(request.expected_etag)
         )
         return pb.DeleteAbacusResponse(
@@ -154,17 +141,11 @@ class AbacusService(AbacusServiceServicer):
         size = page_size(request.page_size, _PAGE, _MAX_PAGE)
         cursor = page_cursor(request.page_token, request.parent, "[1-9][0-9]{0,18}")
         before = int(cursor) if cursor else None
-        page, following = await self._desk.ledger.page(abacus, before, size)
+        page, following = await self._ledger.page(abacus, before, size)
         return pb.ListEntriesResponse(
             entries=[write_entry(abacus, entry) for entry in page],
             next_page_token=page_token(str(following), request.parent) if following else "",
         )
-
-    @property
-    def _desk(self) -> _Desk:
-        if self._opened is None:
-            raise StoreUnavailable
-        return self._opened
 
     def _origin(self) -> Origin:
         return Origin(current_caller().principal, self._node)

@@ -1,9 +1,8 @@
 """The gateway's process: the one place where it is wired together."""
 
 import asyncio
-import logging
 import sys
-from functools import partial
+from collections.abc import Sequence
 
 from tallymesh.v1 import (
     abacus_service_pb2,
@@ -18,18 +17,10 @@ from tallymesh.v1 import (
     mesh_service_pb2_grpc,
 )
 from tallymesh.v1.dispatch_service_pb2 import DESCRIPTOR as DISPATCH
-from tallymesh_core.config.settings import BadSettings
 from tallymesh_core.rpc.channel import open_channel
-from tallymesh_core.rpc.loop import run
-from tallymesh_core.rpc.readiness import open_store, report_store
-from tallymesh_core.rpc.server import (
-    CannotListen,
-    HealthReport,
-    create_server,
-    end_tasks,
-    run_server,
-    stop_on_signals,
-)
+from tallymesh_core.rpc.readiness import make_store, serve_with_store
+from tallymesh_core.rpc.role import run_role
+from tallymesh_core.rpc.server import create_server, stop_on_signals
 from tallymesh_core.store.chunk_logs import ChunkLogStore
 from tallymesh_core.store.events import tail
 from tallymesh_core.store.failures import StoreMismatch
@@ -37,7 +28,6 @@ from tallymesh_core.store.inspection import Inspection
 from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_core.store.letters import LetterStore
-from tallymesh_core.telemetry.logging import configure
 from tallymesh_gateway.answers import Answers
 from tallymesh_gateway.collecting import Collections
 from tallymesh_gateway.computing import Computations
@@ -71,11 +61,11 @@ _REFLECTED = (
     *(s.full_name for s in abacus_service_pb2.DESCRIPTOR.services_by_name.values()),
 )
 
-logger = logging.getLogger(__name__)
-
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) -> None:
     """Runs a gateway until `stop` is set, by default by SIGTERM or SIGINT.
+
+    It listens from the start, telling NOT_SERVING while the store does not answer.
 
     Raises:
         CannotListen: An address cannot be listened on.
@@ -86,9 +76,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     if stop is None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-    store = await open_store(settings, stop)
-    if store is None:
-        return
+    store = make_store(settings)
     jobs, leases = JobStore(store, backlog_limit=settings.backlog_limit), LeaseStore(store)
     logs = ChunkLogStore(store)
     fleet = Fleet(leases)
@@ -102,7 +90,6 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
     )
     abacus = open_channel(settings.abacus)
     keeper = Keeper(jobs, leases, answers, abacus)
-    report = HealthReport(SERVED)
 
     server = create_server(settings.node)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(
@@ -139,61 +126,38 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event | None = None) ->
             dispatcher.notice(events)
             keeper.notice(events)
 
-    async def close_streams() -> None:
-        await stop.wait()
+    def close_streams() -> None:
         watches.close()
         collections.close()
         computations.stop()
         dispatcher.close()
 
-    await report.set_ready(False)
-    background = [
-        asyncio.create_task(task)
-        for task in (
-            keeper.run(),
-            report_store(store, report, stop),
-            close_streams(),
-            *(follow(shard) for shard in range(store.shards)),
-        )
-    ]
-    for task in background:
-        task.add_done_callback(partial(_stop_on_failure, stop))
     try:
-        await run_server(
+        await serve_with_store(
             server,
-            listen=settings.listen_addresses,
-            report=report,
-            reflected=_REFLECTED if settings.reflection else (),
-            grace=settings.drain_grace,
+            store,
+            settings,
+            services=SERVED,
+            reflected=_REFLECTED,
+            background=lambda: (keeper.run(), *map(follow, range(store.shards))),
+            close=close_streams,
             stop=stop,
         )
     finally:
-        try:
-            await end_tasks(background)
-        finally:
-            await abacus.close()
-            await computations.close()
-            await store.close()
+        await abacus.close()
+        await computations.close()
 
 
-def _stop_on_failure(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception():
-        stop.set()
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a gateway with the settings of the environment; returns the exit code."""
-    try:
-        settings = GatewaySettings.load()
-        configure(settings.log_level, settings.log_format, settings.node)
-        run(serve(settings))
-    except (BadSettings, CannotListen, CannotLoad, StoreMismatch) as error:
-        print(f"tallymesh gateway: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except Exception:
-        logger.critical("the gateway stops: a task of its own failed", exc_info=True)
-        return 1
-    return 0
+    return run_role(
+        "gateway",
+        "The public API for jobs and the mesh, and the dispatcher of chunks to workers.",
+        GatewaySettings,
+        serve,
+        arguments=arguments,
+        refusals=(CannotLoad, StoreMismatch),
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tallymesh_core.domain.errors import (
     InvalidField,
     NotFound,
     ServiceUnavailable,
+    StoreFull,
     StoreUnavailable,
 )
 from tallymesh_core.domain.jobs import JobRecord
@@ -110,7 +111,8 @@ class Keeper:
     async def _post_all(self) -> None:
         for ref in await self._jobs.outbox(_POST_BATCH):
             # Where one does not get through, none does: the next round tries again.
-            await _survive(partial(self._post_one, ref), but=(ServiceUnavailable, StoreUnavailable))
+            but = (ServiceUnavailable, StoreUnavailable, StoreFull)
+            await _survive(partial(self._post_one, ref), but=but)
 
     async def _post_one(self, ref: str) -> None:
         tenant, _, job_id = ref.partition("/")
@@ -146,7 +148,7 @@ async def _survive(
         return await task()
     except but:
         raise
-    except StoreUnavailable:
+    except (StoreUnavailable, StoreFull):
         pass  # the health report tells of it, once
     except DomainError as error:
         logger.warning("%s", error.message)

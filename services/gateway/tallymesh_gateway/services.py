@@ -325,7 +325,11 @@ class MeshService(mesh_service_pb2_grpc.MeshServiceServicer):
             version=__version__,
         )
         try:
-            answer.store.CopyFrom(_store_health(await self._inspection.facts()))
+            facts = await self._inspection.facts()
+            answer.store.CopyFrom(_store_health(facts))
+            if facts.problems:
+                answer.status = mesh_service_pb2.GetHealthResponse.STATUS_DEGRADED
+                answer.problems.extend(facts.problems)
             for known in await self._fleet.workers():
                 answer.workers.add(
                     worker=known.worker,
@@ -388,6 +392,8 @@ def _store_health(facts: StoreFacts) -> mesh_service_pb2.StoreHealth:
         durability=facts.durability,
         shard_count=facts.shard_count,
         schema_version=facts.schema_version,
+        evicted_key_count=facts.evicted_key_count,
+        problems=facts.problems,
     )
 
 

@@ -239,5 +239,5 @@ def node() -> int:
 
 
 def _run(role: str) -> int:
-    code: int = importlib.import_module(f"tallymesh_{role}.app").main()
+    code: int = importlib.import_module(f"tallymesh_{role}.app").main(())
     return code

@@ -10,4 +10,4 @@ from tallymesh_local.leash import tie
 
 if __name__ == "__main__":
     tie(*sys.argv[1:3])
-    sys.exit(import_module(f"tallymesh_{sys.argv[3]}.app").main())
+    sys.exit(import_module(f"tallymesh_{sys.argv[3]}.app").main(()))

@@ -5,14 +5,14 @@ import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from tallymesh.v1 import worker_service_pb2, worker_service_pb2_grpc
 from tallymesh.v1.dispatch_service_pb2 import Worker
 from tallymesh_core import __version__
-from tallymesh_core.config.settings import BadSettings
-from tallymesh_core.rpc.server import CannotListen, HealthReport, create_server, run_server
-from tallymesh_core.telemetry.logging import configure
+from tallymesh_core.rpc.role import run_role
+from tallymesh_core.rpc.server import HealthReport, create_server, run_server
 from tallymesh_kernels.loading import CannotLoad, load, sources
 from tallymesh_worker.foreman import Foreman
 from tallymesh_worker.jobs import Jobs
@@ -150,18 +150,17 @@ def _leave_on_signals(stop: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGINT, interrupt)
 
 
-def main() -> int:
-    """Runs the worker and returns its exit code."""
-    try:
-        settings = WorkerSettings.load()
-        configure(settings.log_level, settings.log_format, settings.node)
-        asyncio.run(serve(settings))
-    except (BadSettings, CannotListen, CannotCompute, CannotLoad) as error:
-        print(f"tallymesh worker: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except asyncio.CancelledError:
-        return 1
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a worker with the settings of the environment; returns the exit code."""
+    return run_role(
+        "worker",
+        "Computes chunks that gateways hand out, in child processes.",
+        WorkerSettings,
+        serve,
+        arguments=arguments,
+        refusals=(CannotCompute, CannotLoad),
+        runner=asyncio.run,
+    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
         if request.name == "jobs/none":
             raise NotFound(request.name)
         job = job_pb2.Job(name=request.name, state=job_pb2.Job.STATE_RUNNING)
-        yield job_pb2.JobEvent(version=1, snapshot=job)
+        if request.name != "jobs/silent":
+            yield job_pb2.JobEvent(version=1, snapshot=job)
         await self._cancelled[request.name].wait()
         job.state = job_pb2.Job.STATE_CANCELLED
         yield job_pb2.JobEvent(version=2, ended=job)

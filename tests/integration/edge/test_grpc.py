@@ -3,6 +3,7 @@
 import json
 
 import grpc
+import grpc.aio
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
@@ -67,6 +68,23 @@ def test_a_stream_flows_message_by_message(channel: grpc.Channel) -> None:
     assert next(watch).WhichOneof("event") == "snapshot"
     jobs.CancelJob(job_service_pb2.CancelJobRequest(name="jobs/grpc"))
     assert [event.WhichOneof("event") for event in watch] == ["ended"]
+
+
+async def test_who_leaves_a_thousand_watches_early_keeps_the_connection(edge: Edge) -> None:
+    async with grpc.aio.insecure_channel(edge.address) as channel:
+        jobs = job_service_pb2_grpc.JobServiceStub(channel)
+        mesh = mesh_service_pb2_grpc.MeshServiceStub(channel)
+        kept = jobs.WatchJob(job_service_pb2.WatchJobRequest(name="jobs/kept"), timeout=60)
+        assert await kept.read() is not grpc.aio.EOF
+        for _ in range(20):
+            request = job_service_pb2.WatchJobRequest(name="jobs/silent")
+            watches = [jobs.WatchJob(request, timeout=60) for _ in range(50)]
+            # One connection: what is sent after them arrives after them.
+            await mesh.WhoAmI(mesh_service_pb2.WhoAmIRequest())
+            for watch in watches:
+                watch.cancel()
+        await jobs.CancelJob(job_service_pb2.CancelJobRequest(name="jobs/kept"))
+        assert (await kept.read()).WhichOneof("event") == "ended"
 
 
 def test_health_is_the_gateways(channel: grpc.Channel) -> None:

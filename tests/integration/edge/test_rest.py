@@ -1,6 +1,7 @@
 """REST through the edge: JSON in and out, errors in one shape, lines that flow."""
 
 import json
+import socket
 from importlib.metadata import version
 from typing import Any
 
@@ -196,3 +197,13 @@ def test_a_client_is_told_what_is_here(edge: Edge, accept: str | None) -> None:
     assert here["apis"] == ["tallymesh.v1"]
     for path in (here["whoami"], here["openapi"]):
         assert edge.request("GET", path).status == 200
+
+
+@pytest.mark.parametrize("host", ["", "Host: localhost\r\n"], ids=["no host", "a host"])
+def test_health_checks_that_speak_http_1_0_are_answered(edge: Edge, host: str) -> None:
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as connection:
+        connection.sendall(f"GET /v1/whoami HTTP/1.0\r\n{host}\r\n".encode())
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.split()[1] == b"200", head
+    assert json.loads(body)["answered_by"] == "gateway-1"

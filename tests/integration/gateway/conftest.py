@@ -11,6 +11,8 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tallymesh.v1 import (
     dead_letter_service_pb2_grpc,
@@ -21,6 +23,7 @@ from tallymesh.v1 import (
 from tallymesh.v1 import dispatch_service_pb2 as pb
 from tallymesh_gateway.app import serve
 from tallymesh_gateway.settings import GatewaySettings
+from tests.harness.polling import eventually
 
 
 @dataclass
@@ -94,7 +97,14 @@ async def running_gateway(store_url: str, node: str = "gateway-1") -> AsyncItera
         # It looks for the gateway before that listens, and is to look again at once.
         options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            health: Any = HealthStub(channel)  # typed for blocking channels only
+
+            async def is_serving() -> bool:
+                # It listens before it has found its store, and says so.
+                answer = await health.Check(HealthCheckRequest(), wait_for_ready=True, timeout=10)
+                return bool(answer.status == HealthCheckResponse.SERVING)
+
+            await eventually(is_serving)
             yield Gateway(channel, stop, address)
         stop.set()
         await serving

@@ -259,6 +259,8 @@ def _store(client: Client) -> Finding:
     seconds = seconds_of(answer.round_trip)
     store = answer.store
     detail = f"{store.server}, {duration(seconds)}, durability {store.durability}"
+    if store.problems:
+        return Finding("store", "fail", "; ".join(store.problems), f"it is {detail}")
     if seconds > _SLOW_STORE_SECONDS:
         return Finding(
             "store", "warn", f"slow: {detail}", "see its load, its disk and the way to it"

@@ -172,6 +172,7 @@ def _store_line(store: StoreHealth) -> str:
             f"round trip {duration(seconds_of(store.latency))}",
             text.size(store.memory_bytes),
             f"{text.number(store.key_count)} keys",
+            *([f"{text.number(store.evicted_key_count)} evicted"] * (store.evicted_key_count > 0)),
             f"{text.number(store.commands_per_second)} commands/s",
             counted(store.client_count, "client"),
             f"up {duration(seconds_of(store.uptime))}",

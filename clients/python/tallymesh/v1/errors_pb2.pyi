@@ -53,7 +53,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_FREE_SLOT: _ErrorReason.ValueType  # 7
     """The worker has no free slot. Code RESOURCE_EXHAUSTED with RetryInfo; retry after it."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 8
-    """The store cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it."""
+    """The store cannot be reached, or does not serve. Code UNAVAILABLE with RetryInfo; retry after it."""
     ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 9
     """Another service of the mesh cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 10
@@ -101,6 +101,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
     after it.
     """
+    ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 25
+    """The store's memory is full: it takes no new jobs and adds, and nothing was done; jobs that were accepted
+    go on. Code RESOURCE_EXHAUSTED; retry once there is room.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed or a job ended as it did. Names are stable; new ones may be added."""
@@ -130,7 +134,7 @@ retry after it.
 ERROR_REASON_NO_FREE_SLOT: ErrorReason.ValueType  # 7
 """The worker has no free slot. Code RESOURCE_EXHAUSTED with RetryInfo; retry after it."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 8
-"""The store cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it."""
+"""The store cannot be reached, or does not serve. Code UNAVAILABLE with RetryInfo; retry after it."""
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 9
 """Another service of the mesh cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 10
@@ -177,5 +181,9 @@ the last one that is added. Code FAILED_PRECONDITION; send the stream from there
 ERROR_REASON_NO_WORKER: ErrorReason.ValueType  # 24
 """No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
 after it.
+"""
+ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 25
+"""The store's memory is full: it takes no new jobs and adds, and nothing was done; jobs that were accepted
+go on. Code RESOURCE_EXHAUSTED; retry once there is room.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -56,9 +56,11 @@ class GetHealthResponse(_message.Message):
         STATUS_HEALTHY: GetHealthResponse._Status.ValueType  # 1
         """Store connected and at least one worker alive."""
         STATUS_DEGRADED: GetHealthResponse._Status.ValueType  # 2
-        """It accepts jobs, but something is missing: see `problems`."""
+        """It serves, but something is missing or does not hold: see `problems`. grpc.health tells SERVING."""
         STATUS_UNHEALTHY: GetHealthResponse._Status.ValueType  # 3
-        """The store cannot be reached."""
+        """The store cannot be reached, or does not serve. grpc.health tells NOT_SERVING, of every gateway and
+        abacus node.
+        """
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """How well the mesh is."""
@@ -68,9 +70,11 @@ class GetHealthResponse(_message.Message):
     STATUS_HEALTHY: GetHealthResponse.Status.ValueType  # 1
     """Store connected and at least one worker alive."""
     STATUS_DEGRADED: GetHealthResponse.Status.ValueType  # 2
-    """It accepts jobs, but something is missing: see `problems`."""
+    """It serves, but something is missing or does not hold: see `problems`. grpc.health tells SERVING."""
     STATUS_UNHEALTHY: GetHealthResponse.Status.ValueType  # 3
-    """The store cannot be reached."""
+    """The store cannot be reached, or does not serve. grpc.health tells NOT_SERVING, of every gateway and
+    abacus node.
+    """
 
     STATUS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
@@ -183,6 +187,8 @@ class StoreHealth(_message.Message):
     DURABILITY_FIELD_NUMBER: _builtins.int
     SHARD_COUNT_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    EVICTED_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     connected: _builtins.bool
     """It answers."""
     server: _builtins.str
@@ -196,11 +202,15 @@ class StoreHealth(_message.Message):
     client_count: _builtins.int
     """Clients connected to it."""
     durability: _builtins.str
-    """How its data is kept: "none" (memory only), "everysec" or "fsync"."""
+    """How its data is kept: "none" (memory only), "everysec" or "fsync"; "unknown" where the store does not
+    tell.
+    """
     shard_count: _builtins.int
     """How many shards the data is spread over."""
     schema_version: _builtins.int
     """Version of the layout of the data."""
+    evicted_key_count: _builtins.int
+    """Keys that it has thrown away for want of memory since it started: jobs or sums are lost with them."""
     @_builtins.property
     def latency(self) -> _duration_pb2.Duration:
         """Time of one round trip."""
@@ -208,6 +218,10 @@ class StoreHealth(_message.Message):
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since it started."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the promises do not hold with, one sentence each."""
 
     def __init__(
         self,
@@ -223,10 +237,12 @@ class StoreHealth(_message.Message):
         durability: _builtins.str = ...,
         shard_count: _builtins.int = ...,
         schema_version: _builtins.int = ...,
+        evicted_key_count: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_count", b"client_count", "commands_per_second", b"commands_per_second", "connected", b"connected", "durability", b"durability", "key_count", b"key_count", "latency", b"latency", "memory_bytes", b"memory_bytes", "schema_version", b"schema_version", "server", b"server", "shard_count", b"shard_count", "uptime", b"uptime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_count", b"client_count", "commands_per_second", b"commands_per_second", "connected", b"connected", "durability", b"durability", "evicted_key_count", b"evicted_key_count", "key_count", b"key_count", "latency", b"latency", "memory_bytes", b"memory_bytes", "problems", b"problems", "schema_version", b"schema_version", "server", b"server", "shard_count", b"shard_count", "uptime", b"uptime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

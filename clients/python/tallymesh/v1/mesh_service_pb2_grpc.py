@@ -78,7 +78,8 @@ class MeshServiceServicer(object):
     def CheckStore(self, request, context):
         """Writes a value to the store, reads it back, deletes it and tells how that went.
 
-        Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo). Safe to retry.
+        Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), RESOURCE_EXHAUSTED (STORE_FULL). Safe to
+        retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

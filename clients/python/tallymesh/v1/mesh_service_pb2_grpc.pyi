@@ -47,7 +47,8 @@ class MeshServiceStub:
     CheckStore: _grpc.UnaryUnaryMultiCallable[_mesh_service_pb2.CheckStoreRequest, _mesh_service_pb2.CheckStoreResponse]
     """Writes a value to the store, reads it back, deletes it and tells how that went.
 
-    Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo). Safe to retry.
+    Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), RESOURCE_EXHAUSTED (STORE_FULL). Safe to
+    retry.
     """
 
 @_typing.type_check_only
@@ -69,7 +70,8 @@ class MeshServiceAsyncStub(MeshServiceStub):
     CheckStore: _aio.UnaryUnaryMultiCallable[_mesh_service_pb2.CheckStoreRequest, _mesh_service_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Writes a value to the store, reads it back, deletes it and tells how that went.
 
-    Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo). Safe to retry.
+    Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), RESOURCE_EXHAUSTED (STORE_FULL). Safe to
+    retry.
     """
 
 class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -106,7 +108,8 @@ class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mesh_service_pb2.CheckStoreResponse, _abc.Awaitable[_mesh_service_pb2.CheckStoreResponse]]:
         """Writes a value to the store, reads it back, deletes it and tells how that went.
 
-        Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo). Safe to retry.
+        Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), RESOURCE_EXHAUSTED (STORE_FULL). Safe to
+        retry.
         """
 
 def add_MeshServiceServicer_to_server(servicer: MeshServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,7 +53,7 @@ const (
 	ErrorReason_ERROR_REASON_BACKLOG_FULL ErrorReason = 6
 	// The worker has no free slot. Code RESOURCE_EXHAUSTED with RetryInfo; retry after it.
 	ErrorReason_ERROR_REASON_NO_FREE_SLOT ErrorReason = 7
-	// The store cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it.
+	// The store cannot be reached, or does not serve. Code UNAVAILABLE with RetryInfo; retry after it.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 8
 	// Another service of the mesh cannot be reached. Code UNAVAILABLE with RetryInfo; retry after it.
 	ErrorReason_ERROR_REASON_SERVICE_UNAVAILABLE ErrorReason = 9
@@ -95,6 +95,9 @@ const (
 	// No live worker serves the kernel and the queue. Code RESOURCE_EXHAUSTED with RetryInfo; retry
 	// after it.
 	ErrorReason_ERROR_REASON_NO_WORKER ErrorReason = 24
+	// The store's memory is full: it takes no new jobs and adds, and nothing was done; jobs that were accepted
+	// go on. Code RESOURCE_EXHAUSTED; retry once there is room.
+	ErrorReason_ERROR_REASON_STORE_FULL ErrorReason = 25
 )
 
 // Enum value maps for ErrorReason.
@@ -125,6 +128,7 @@ var (
 		22: "ERROR_REASON_REQUEST_ID_FORGOTTEN",
 		23: "ERROR_REASON_BATCHES_MISSING",
 		24: "ERROR_REASON_NO_WORKER",
+		25: "ERROR_REASON_STORE_FULL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -152,6 +156,7 @@ var (
 		"ERROR_REASON_REQUEST_ID_FORGOTTEN": 22,
 		"ERROR_REASON_BATCHES_MISSING":      23,
 		"ERROR_REASON_NO_WORKER":            24,
+		"ERROR_REASON_STORE_FULL":           25,
 	}
 )
 
@@ -186,7 +191,7 @@ var File_tallymesh_v1_errors_proto protoreflect.FileDescriptor
 
 const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xbc\x06\n" +
+	"\x19tallymesh/v1/errors.proto\x12\ftallymesh.v1\x1a\x1egoogle/rpc/error_details.proto*\xd9\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -213,7 +218,8 @@ const file_tallymesh_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_JOB_NOT_REPLAYABLE\x10\x15\x12%\n" +
 	"!ERROR_REASON_REQUEST_ID_FORGOTTEN\x10\x16\x12 \n" +
 	"\x1cERROR_REASON_BATCHES_MISSING\x10\x17\x12\x1a\n" +
-	"\x16ERROR_REASON_NO_WORKER\x10\x18b\x06proto3"
+	"\x16ERROR_REASON_NO_WORKER\x10\x18\x12\x1b\n" +
+	"\x17ERROR_REASON_STORE_FULL\x10\x19b\x06proto3"
 
 var (
 	file_tallymesh_v1_errors_proto_rawDescOnce sync.Once

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tallymesh_core.config.store_address import parse_address
+from tallymesh_core.config.store_conditions import Condition
 from tallymesh_core.rpc.channel import split_addresses
 from tallymesh_core.rpc.server import is_loopback
 
@@ -123,11 +124,28 @@ class StoreSettings(ServiceSettings):
             its number.
         durability: `everysec` takes the store as it is; `fsync` demands one that writes to disk
             before it answers (appendonly yes, appendfsync always), and refuses to start otherwise.
+        store_tolerate: What need not hold of the store, comma-separated: `eviction`, `version`,
+            `keys`, `loss`.
     """
 
     store_url: str = "redis://localhost:6379/0"
     shards: int = Field(default=1, ge=1, le=1024)
     durability: Literal["everysec", "fsync"] = "everysec"
+    store_tolerate: str = ""
+
+    @field_validator("store_tolerate")
+    @classmethod
+    def _know_the_conditions(cls, value: str) -> str:
+        names = [condition.value for condition in Condition]
+        for name in split_addresses(value):
+            if name not in names:
+                raise ValueError(f"{name!r} is none of {', '.join(names)}")
+        return value
+
+    @property
+    def tolerated_conditions(self) -> tuple[Condition, ...]:
+        """What need not hold of the store."""
+        return tuple(map(Condition, split_addresses(self.store_tolerate)))
 
     @field_validator("store_url")
     @classmethod

@@ -208,13 +208,24 @@ class DeadlinePassed(DomainError):
 
 
 class StoreUnavailable(DomainError):
-    """The store cannot be reached."""
+    """The store cannot be reached, or does not serve."""
 
     reason = "STORE_UNAVAILABLE"
     code = Code.UNAVAILABLE
 
     def __init__(self, message: str = "the store cannot be reached") -> None:
         super().__init__(message, retry_after=1.0)
+
+
+class StoreFull(DomainError):
+    """The store takes nothing new: its memory is full. Nothing was done."""
+
+    reason = "STORE_FULL"
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, answer: str) -> None:
+        # Without an invitation to come again: there is room only once somebody has made some.
+        super().__init__(f"the store is full and takes nothing new: {answer}")
 
 
 class ServiceUnavailable(DomainError):

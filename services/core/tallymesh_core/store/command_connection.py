@@ -11,7 +11,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 from redis.asyncio.connection import DefaultParser
 
-from tallymesh_core.store.failures import unavailable
+from tallymesh_core.store.failures import domain_error
 from tallymesh_core.store.scripts import Script
 
 Arguments = tuple[str | bytes | int | float, ...]
@@ -83,7 +83,7 @@ class CommandConnection(asyncio.Protocol):
         self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
 
     def call(self, *command: str | bytes | int | float) -> asyncio.Future[Any]:
-        """Sends a command; returns its answer, or StoreUnavailable where none may come."""
+        """Sends a command; returns its answer, or a domain error where none may come."""
         answer = self._loop.create_future()
         self.send(Settled(answer), *command)
         return answer
@@ -197,7 +197,7 @@ class Settled:
         elif isinstance(answer, exceptions.MovedError):
             self.answer.set_exception(answer)
         else:
-            self.answer.set_exception(unavailable(answer) or answer)
+            self.answer.set_exception(domain_error(answer) or answer)
 
 
 @dataclass(frozen=True, slots=True)

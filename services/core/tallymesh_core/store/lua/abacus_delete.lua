@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Deletes an abacus with its ledger. What its ids stand for stays remembered.
 --
 -- KEYS[1]  prefix of the shard

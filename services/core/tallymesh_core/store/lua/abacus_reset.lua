@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Sets an abacus to 0. Its version goes on, and what its ids stand for stays remembered.
 --
 -- KEYS[1]  prefix of the shard

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that a worker lives, compares what it holds with what it should hold, and notes how far its
 -- chunks are. Of one that has left nothing is noted.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Cancels a job.
 --
 -- KEYS     1 prefix of the shard's keys

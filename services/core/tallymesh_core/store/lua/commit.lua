@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Counts results. A chunk counts once, by its own bit: the first result under the job's current epoch
 -- wins, even from a lease that has ended; all others are refused.
 --

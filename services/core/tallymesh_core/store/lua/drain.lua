@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Asks workers to leave: the answer to the next call of each tells it so.
 --
 -- KEYS     1 prefix of the shard's keys

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forgets jobs that have been kept long enough after their end: the only way in which a job's keys go.
 -- One whose total is still to be posted waits for that.
 --

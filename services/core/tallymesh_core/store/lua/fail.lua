@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes failed attempts: the chunk is tried again later, or given up. Only the current lease may
 -- fail a chunk, so a repeat does nothing.
 --

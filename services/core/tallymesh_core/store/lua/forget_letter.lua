@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forgets dead letters of a job; what its chunks died of stays with the job.
 --
 -- KEYS     1 prefix of the shard's keys

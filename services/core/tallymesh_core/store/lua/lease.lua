@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives a worker chunks: of the job with the least pass first, where a job's pass grows by the slot
 -- time that its chunks take, divided by its weight (stride scheduling).
 --

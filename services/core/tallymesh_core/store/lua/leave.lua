@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forgets a worker that is leaving, once it holds nothing. A call of its that comes later than that
 -- does not bring it back.
 --

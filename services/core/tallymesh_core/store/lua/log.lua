@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Keeps what attempts at chunks have logged: of each chunk the text of its last attempt, of each job so
 -- much and no more.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that a job's total has been entered into its abacus, or cannot be.
 --
 -- KEYS     1 prefix of the shard's keys

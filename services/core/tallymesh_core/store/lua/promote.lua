@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes chunks leasable whose time to be tried again has come.
 --
 -- KEYS     1 prefix of the shard's keys

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives the chunks of workers that have fallen silent to others. After an outage of the store, in
 -- which nobody could be heard, everyone is given their time again first.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes back chunks that a worker has not touched. No attempt is spent.
 --
 -- KEYS     1 prefix of the shard's keys

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Fails the jobs whose time is over.
 --
 -- KEYS     1 prefix of the shard's keys

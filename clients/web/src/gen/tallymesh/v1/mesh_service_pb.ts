@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tallymesh/v1/mesh_service.proto.
  */
 export const file_tallymesh_v1_mesh_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch90YWxseW1lc2gvdjEvbWVzaF9zZXJ2aWNlLnByb3RvEgx0YWxseW1lc2gudjEiEgoQR2V0SGVhbHRoUmVxdWVzdCKMAwoRR2V0SGVhbHRoUmVzcG9uc2USNgoGc3RhdHVzGAEgASgOMiYudGFsbHltZXNoLnYxLkdldEhlYWx0aFJlc3BvbnNlLlN0YXR1cxIQCghwcm9ibGVtcxgCIAMoCRIUCgx3b3JrZXJfY291bnQYAyABKAUSEgoKc2xvdF9jb3VudBgEIAEoBRIrCgd3b3JrZXJzGAUgAygLMhoudGFsbHltZXNoLnYxLldvcmtlckhlYWx0aBIoCgVzdG9yZRgGIAEoCzIZLnRhbGx5bWVzaC52MS5TdG9yZUhlYWx0aBIlCgRqb2JzGAcgASgLMhcudGFsbHltZXNoLnYxLkpvYkNvdW50cxITCgthbnN3ZXJlZF9ieRgIIAEoCRIPCgd2ZXJzaW9uGAkgASgJIl8KBlN0YXR1cxIWChJTVEFUVVNfVU5TUEVDSUZJRUQQABISCg5TVEFUVVNfSEVBTFRIWRABEhMKD1NUQVRVU19ERUdSQURFRBACEhQKEFNUQVRVU19VTkhFQUxUSFkQAyKPAQoMV29ya2VySGVhbHRoEiQKBndvcmtlchgBIAEoCzIULnRhbGx5bWVzaC52MS5Xb3JrZXISEwoLY2h1bmtzX2hlbGQYAiABKAMSMgoObGFzdF9jYWxsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGRyYWluaW5nGAQgASgIIqQCCgtTdG9yZUhlYWx0aBIRCgljb25uZWN0ZWQYASABKAgSKgoHbGF0ZW5jeRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZzZXJ2ZXIYAyABKAkSFAoMbWVtb3J5X2J5dGVzGAQgASgDEhEKCWtleV9jb3VudBgFIAEoAxIbChNjb21tYW5kc19wZXJfc2Vjb25kGAYgASgDEhQKDGNsaWVudF9jb3VudBgHIAEoBRIpCgZ1cHRpbWUYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKZHVyYWJpbGl0eRgJIAEoCRITCgtzaGFyZF9jb3VudBgKIAEoBRIWCg5zY2hlbWFfdmVyc2lvbhgLIAEoBSJjCglKb2JDb3VudHMSDwoHcGVuZGluZxgBIAEoAxIPCgdydW5uaW5nGAIgASgDEhEKCXN1Y2NlZWRlZBgDIAEoAxIOCgZmYWlsZWQYBCABKAMSEQoJY2FuY2VsbGVkGAUgASgDIg8KDVdob0FtSVJlcXVlc3QipQEKDldob0FtSVJlc3BvbnNlEhMKC2Fuc3dlcmVkX2J5GAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDgoGdGVuYW50GAMgASgJEhEKCXByaW5jaXBhbBgEIAEoCRIMCgRwZWVyGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiEwoRQ2hlY2tTdG9yZVJlcXVlc3QiggEKEkNoZWNrU3RvcmVSZXNwb25zZRItCgpyb3VuZF90cmlwGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXN0b3JlGAIgASgLMhkudGFsbHltZXNoLnYxLlN0b3JlSGVhbHRoEhMKC2Fuc3dlcmVkX2J5GAMgASgJMvEBCgtNZXNoU2VydmljZRJMCglHZXRIZWFsdGgSHi50YWxseW1lc2gudjEuR2V0SGVhbHRoUmVxdWVzdBofLnRhbGx5bWVzaC52MS5HZXRIZWFsdGhSZXNwb25zZRJDCgZXaG9BbUkSGy50YWxseW1lc2gudjEuV2hvQW1JUmVxdWVzdBocLnRhbGx5bWVzaC52MS5XaG9BbUlSZXNwb25zZRJPCgpDaGVja1N0b3JlEh8udGFsbHltZXNoLnYxLkNoZWNrU3RvcmVSZXF1ZXN0GiAudGFsbHltZXNoLnYxLkNoZWNrU3RvcmVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tallymesh_v1_dispatch_service]);
+  fileDesc("Ch90YWxseW1lc2gvdjEvbWVzaF9zZXJ2aWNlLnByb3RvEgx0YWxseW1lc2gudjEiEgoQR2V0SGVhbHRoUmVxdWVzdCKMAwoRR2V0SGVhbHRoUmVzcG9uc2USNgoGc3RhdHVzGAEgASgOMiYudGFsbHltZXNoLnYxLkdldEhlYWx0aFJlc3BvbnNlLlN0YXR1cxIQCghwcm9ibGVtcxgCIAMoCRIUCgx3b3JrZXJfY291bnQYAyABKAUSEgoKc2xvdF9jb3VudBgEIAEoBRIrCgd3b3JrZXJzGAUgAygLMhoudGFsbHltZXNoLnYxLldvcmtlckhlYWx0aBIoCgVzdG9yZRgGIAEoCzIZLnRhbGx5bWVzaC52MS5TdG9yZUhlYWx0aBIlCgRqb2JzGAcgASgLMhcudGFsbHltZXNoLnYxLkpvYkNvdW50cxITCgthbnN3ZXJlZF9ieRgIIAEoCRIPCgd2ZXJzaW9uGAkgASgJIl8KBlN0YXR1cxIWChJTVEFUVVNfVU5TUEVDSUZJRUQQABISCg5TVEFUVVNfSEVBTFRIWRABEhMKD1NUQVRVU19ERUdSQURFRBACEhQKEFNUQVRVU19VTkhFQUxUSFkQAyKPAQoMV29ya2VySGVhbHRoEiQKBndvcmtlchgBIAEoCzIULnRhbGx5bWVzaC52MS5Xb3JrZXISEwoLY2h1bmtzX2hlbGQYAiABKAMSMgoObGFzdF9jYWxsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGRyYWluaW5nGAQgASgIItECCgtTdG9yZUhlYWx0aBIRCgljb25uZWN0ZWQYASABKAgSKgoHbGF0ZW5jeRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZzZXJ2ZXIYAyABKAkSFAoMbWVtb3J5X2J5dGVzGAQgASgDEhEKCWtleV9jb3VudBgFIAEoAxIbChNjb21tYW5kc19wZXJfc2Vjb25kGAYgASgDEhQKDGNsaWVudF9jb3VudBgHIAEoBRIpCgZ1cHRpbWUYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKZHVyYWJpbGl0eRgJIAEoCRITCgtzaGFyZF9jb3VudBgKIAEoBRIWCg5zY2hlbWFfdmVyc2lvbhgLIAEoBRIZChFldmljdGVkX2tleV9jb3VudBgMIAEoAxIQCghwcm9ibGVtcxgNIAMoCSJjCglKb2JDb3VudHMSDwoHcGVuZGluZxgBIAEoAxIPCgdydW5uaW5nGAIgASgDEhEKCXN1Y2NlZWRlZBgDIAEoAxIOCgZmYWlsZWQYBCABKAMSEQoJY2FuY2VsbGVkGAUgASgDIg8KDVdob0FtSVJlcXVlc3QipQEKDldob0FtSVJlc3BvbnNlEhMKC2Fuc3dlcmVkX2J5GAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDgoGdGVuYW50GAMgASgJEhEKCXByaW5jaXBhbBgEIAEoCRIMCgRwZWVyGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiEwoRQ2hlY2tTdG9yZVJlcXVlc3QiggEKEkNoZWNrU3RvcmVSZXNwb25zZRItCgpyb3VuZF90cmlwGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXN0b3JlGAIgASgLMhkudGFsbHltZXNoLnYxLlN0b3JlSGVhbHRoEhMKC2Fuc3dlcmVkX2J5GAMgASgJMvEBCgtNZXNoU2VydmljZRJMCglHZXRIZWFsdGgSHi50YWxseW1lc2gudjEuR2V0SGVhbHRoUmVxdWVzdBofLnRhbGx5bWVzaC52MS5HZXRIZWFsdGhSZXNwb25zZRJDCgZXaG9BbUkSGy50YWxseW1lc2gudjEuV2hvQW1JUmVxdWVzdBocLnRhbGx5bWVzaC52MS5XaG9BbUlSZXNwb25zZRJPCgpDaGVja1N0b3JlEh8udGFsbHltZXNoLnYxLkNoZWNrU3RvcmVSZXF1ZXN0GiAudGFsbHltZXNoLnYxLkNoZWNrU3RvcmVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tallymesh_v1_dispatch_service]);
 
 /**
  * Asks how the mesh is.
@@ -131,14 +131,15 @@ export enum GetHealthResponse_Status {
   HEALTHY = 1,
 
   /**
-   * It accepts jobs, but something is missing: see `problems`.
+   * It serves, but something is missing or does not hold: see `problems`. grpc.health tells SERVING.
    *
    * @generated from enum value: STATUS_DEGRADED = 2;
    */
   DEGRADED = 2,
 
   /**
-   * The store cannot be reached.
+   * The store cannot be reached, or does not serve. grpc.health tells NOT_SERVING, of every gateway and
+   * abacus node.
    *
    * @generated from enum value: STATUS_UNHEALTHY = 3;
    */
@@ -256,7 +257,8 @@ export type StoreHealth = Message<"tallymesh.v1.StoreHealth"> & {
   uptime?: Duration | undefined;
 
   /**
-   * How its data is kept: "none" (memory only), "everysec" or "fsync".
+   * How its data is kept: "none" (memory only), "everysec" or "fsync"; "unknown" where the store does not
+   * tell.
    *
    * @generated from field: string durability = 9;
    */
@@ -275,6 +277,20 @@ export type StoreHealth = Message<"tallymesh.v1.StoreHealth"> & {
    * @generated from field: int32 schema_version = 11;
    */
   schemaVersion: number;
+
+  /**
+   * Keys that it has thrown away for want of memory since it started: jobs or sums are lost with them.
+   *
+   * @generated from field: int64 evicted_key_count = 12;
+   */
+  evictedKeyCount: bigint;
+
+  /**
+   * What the promises do not hold with, one sentence each.
+   *
+   * @generated from field: repeated string problems = 13;
+   */
+  problems: string[];
 };
 
 /**
@@ -495,7 +511,8 @@ export const MeshService: GenService<{
   /**
    * Writes a value to the store, reads it back, deletes it and tells how that went.
    *
-   * Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo). Safe to retry.
+   * Errors: UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), RESOURCE_EXHAUSTED (STORE_FULL). Safe to
+   * retry.
    *
    * @generated from rpc tallymesh.v1.MeshService.CheckStore
    */
