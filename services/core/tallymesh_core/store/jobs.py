@@ -1,6 +1,7 @@
 """Jobs in the store: accept, read, list, cancel, replay, forget."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -489,10 +490,11 @@ class JobStore:
             pipe.hmget(keys["job"], ["n", "created", "end", "worker"])
             pipe.getrange(keys["records"], first * size, (first + limit) * size - 1)
             pipe.getrange(keys["bits"], first // 8, (first + limit) // 8)
-            pipe.hgetall(keys["leases"])
-            pipe.zrange(keys["later"], 0, -1)
+            asked = [str(chunk) for chunk in range(first, first + limit)]
+            pipe.hmget(keys["leases"], asked)
+            pipe.zmscore(keys["later"], asked)
             pipe.hgetall(keys["index"])
-            pipe.hgetall(keys["dead"])
+            pipe.hmget(keys["dead"], asked)
             job, records, bits, leases, later, index, dead = await pipe.execute()
         count, created, end, worker = job
         if count is None:
@@ -501,12 +503,11 @@ class JobStore:
             # It ended with its one chunk, of which nothing is kept elsewhere.
             return [snapshots.only_chunk(end, worker, int(created))][first:], 1
         names = {int(number): name.decode() for name, number in index.items()}
-        workers = await self._worker_names(shard, leases.values())
-        retrying = {int(chunk) for chunk in later}
+        workers = await self._worker_names(shard, [lease for lease in leases if lease])
         chunks = []
         for chunk in range(first, min(first + limit, int(count))):
             at = chunk - first // 8 * 8
-            lease = leases.get(str(chunk).encode())
+            lease = leases[chunk - first]
             if at // 8 < len(bits) and bits[at // 8] >> (7 - at % 8) & 1:
                 packed = records[(chunk - first) * size : (chunk - first + 1) * size]
                 chunks.append(snapshots.done_chunk(chunk, packed, int(created), names))
@@ -521,7 +522,7 @@ class JobStore:
                         leased_ms=int(leased),
                     )
                 )
-            elif facts := dead.get(str(chunk).encode()):
+            elif facts := dead[chunk - first]:
                 died = Died.read(facts, chunk)
                 chunks.append(
                     ChunkRecord(
@@ -533,21 +534,26 @@ class JobStore:
                     )
                 )
             else:
-                state = ChunkState.RETRYING if chunk in retrying else ChunkState.PENDING
+                waits = later[chunk - first] is not None
+                state = ChunkState.RETRYING if waits else ChunkState.PENDING
                 chunks.append(ChunkRecord(chunk, state))
         return chunks, int(count)
 
     async def counts(self) -> dict[JobState, int]:
         """Returns how many jobs are in each state, over all tenants."""
-        totals = dict.fromkeys(JobState, 0)
-        for shard in range(self._store.shards):
-            prefix = self._store.prefix(shard)
-            async with self._store.at(shard) as client:
-                for tenant in sorted(await client.smembers(f"{prefix}tenants")):
-                    for state in JobState:
-                        key = f"{prefix}state:{tenant.decode()}:{state}"
-                        totals[state] += await client.zcard(key)
-        return totals
+        found = await asyncio.gather(*map(self._counts_of, range(self._store.shards)))
+        return {state: sum(counts[state] for counts in found) for state in JobState}
+
+    async def _counts_of(self, shard: int) -> dict[JobState, int]:
+        prefix = self._store.prefix(shard)
+        async with self._store.at(shard) as client:
+            tenants = [tenant.decode() for tenant in await client.smembers(f"{prefix}tenants")]
+            pipe = client.pipeline(transaction=False)
+            for state in JobState:
+                for tenant in tenants:
+                    pipe.zcard(f"{prefix}state:{tenant}:{state}")
+            sizes = iter(await pipe.execute())
+        return {state: sum(itertools.islice(sizes, len(tenants))) for state in JobState}
 
     async def outbox(self, limit: int) -> list[str]:
         """Returns refs of jobs whose total is still to be entered into their abacus."""
@@ -583,8 +589,11 @@ class JobStore:
 
     async def _worker_names(self, shard: int, leases: Iterable[bytes]) -> Mapping[str, str]:
         uids = sorted({lease.decode().split(" ")[0] for lease in leases})
+        if not uids:
+            return {}
         async with self._store.at(shard) as client:
-            names = [
-                await client.hget(f"{self._store.prefix(shard)}owner:{uid}", "name") for uid in uids
-            ]
+            pipe = client.pipeline(transaction=False)
+            for uid in uids:
+                pipe.hget(f"{self._store.prefix(shard)}owner:{uid}", "name")
+            names = await pipe.execute()
         return {uid: name.decode() for uid, name in zip(uids, names, strict=True) if name}

@@ -1,5 +1,6 @@
 """Leases of chunks: who computes what, and what came of it."""
 
+import asyncio
 import random
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -282,20 +283,29 @@ class LeaseStore:
         prefix = self._store.prefix(0)
         async with self._store.at(0) as client:
             uids = [uid.decode() for uid in await client.zrange(f"{prefix}owners", 0, -1)]
-            kept = [
-                await client.hmget(f"{prefix}owner:{uid}", ["info", "seen", "draining", "name"])
-                for uid in uids
-            ]
-        held = dict.fromkeys(uids, 0)
-        for shard in range(self._store.shards):
-            async with self._store.at(shard) as client:
-                for uid in uids:
-                    held[uid] += await client.scard(f"{self._store.prefix(shard)}held:{uid}")
+            if not uids:
+                return []
+            pipe = client.pipeline(transaction=False)
+            for uid in uids:
+                pipe.hmget(f"{prefix}owner:{uid}", ["info", "seen", "draining", "name"])
+            kept = await pipe.execute()
+        held = await asyncio.gather(
+            *(self._held(shard, uids) for shard in range(self._store.shards))
+        )
         return [
-            LiveWorker(uid, name.decode(), info, held[uid], int(seen or 0), draining == b"1")
-            for uid, (info, seen, draining, name) in zip(uids, kept, strict=True)
+            LiveWorker(uid, name.decode(), info, sum(counts), int(seen or 0), draining == b"1")
+            for uid, (info, seen, draining, name), *counts in zip(uids, kept, *held, strict=True)
             if info is not None
         ]
+
+    async def _held(self, shard: int, uids: Sequence[str]) -> list[int]:
+        """Returns how many chunks of a shard each of some workers holds."""
+        async with self._store.at(shard) as client:
+            pipe = client.pipeline(transaction=False)
+            for uid in uids:
+                pipe.scard(f"{self._store.prefix(shard)}held:{uid}")
+            counts: list[int] = await pipe.execute()
+        return counts
 
     def _by_shard(
         self, items: Iterable[_Item], span_of: Callable[[_Item], ChunkSpan]

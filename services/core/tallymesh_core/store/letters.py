@@ -1,6 +1,7 @@
 """Dead letters in the store: chunks given up, by the kind of error that they died of."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
@@ -63,8 +64,8 @@ class LetterStore:
             The groups, and the cursor to go on from, or "" when there are no more.
         """
         found: dict[str, DeadLetterGroup] = {}
-        for shard in range(self._store.shards):
-            for group in await self._groups_of(shard, tenant):
+        for groups in await self._all_groups(tenant):
+            for group in groups:
                 known = found.get(group.id)
                 found[group.id] = _joined(known, group) if known else group
         ordered = sorted(found.values(), key=lambda group: (group.last_ms, group.id), reverse=True)
@@ -86,8 +87,7 @@ class LetterStore:
         letters: list[DeadLetter] = []
         while True:
             places = await self._places(tenant, wanted, bound, limit + 1 - len(letters))
-            # One that was found may be gone by now.
-            letters += [letter for place in places if (letter := await self._read(tenant, place))]
+            letters += await self._read(tenant, places)
             if len(letters) > limit:
                 last = letters[limit - 1]
                 return letters[:limit], f"{last.failed_ms}:{last.job_id}:{last.chunk}"
@@ -171,6 +171,11 @@ class LetterStore:
                 return int(await self._store.run(_REVIVE, shard, f"{tenant}/{job_id}", *chunks))
         return 0
 
+    async def _all_groups(self, tenant: str) -> list[list[DeadLetterGroup]]:
+        """Returns the groups of each shard."""
+        shards = range(self._store.shards)
+        return await asyncio.gather(*(self._groups_of(shard, tenant) for shard in shards))
+
     async def _groups_of(self, shard: int, tenant: str) -> list[DeadLetterGroup]:
         prefix = self._store.prefix(shard)
         async with self._store.at(shard) as client:
@@ -208,8 +213,8 @@ class LetterStore:
             found = await self._places_in_jobs(tenant, wanted, bound)
         else:
             found = []
-            for shard in range(self._store.shards):
-                for group in await self._groups_of(shard, tenant):
+            for shard, groups in enumerate(await self._all_groups(tenant)):
+                for group in groups:
                     if _is_of(group.id, group.kernel, group.reason, wanted):
                         key = f"{self._store.prefix(shard)}letters:{tenant}/{group.id}"
                         found += await self._places_in_group(shard, key, wanted, bound, limit)
@@ -253,11 +258,13 @@ class LetterStore:
             if wanted.chunks and chunks[wanted.job_id] is None:
                 return []
         found = []
+        by_shard: dict[int, dict[str, set[int] | None]] = {}
         for job_id, named in chunks.items():
             shard = shard_of_job(job_id)
-            if shard is None or shard >= self._store.shards:
-                continue
-            for letter in await self._letters_of(shard, tenant, job_id, named):
+            if shard is not None and shard < self._store.shards:
+                by_shard.setdefault(shard, {})[job_id] = named
+        for shard, some in by_shard.items():
+            for letter in await self._letters_of(shard, tenant, some):
                 place = _Place(letter.failed_ms, letter.job_id, letter.chunk)
                 is_wanted = (
                     _is_of(letter.group, letter.kernel, letter.failure.reason, wanted)
@@ -268,50 +275,73 @@ class LetterStore:
                     found.append(place)
         return found
 
-    async def _read(self, tenant: str, place: _Place) -> DeadLetter | None:
-        shard = shard_of_job(place.job_id) or 0
-        letters = await self._letters_of(shard, tenant, place.job_id, {place.chunk})
-        return letters[0] if letters else None
+    async def _read(self, tenant: str, places: Sequence[_Place]) -> list[DeadLetter]:
+        """Reads letters, in the order of their places; one that was found may be gone by now."""
+        wanted: dict[int, dict[str, set[int] | None]] = {}
+        for place in places:
+            chunks = wanted.setdefault(shard_of_job(place.job_id) or 0, {})
+            named = chunks.setdefault(place.job_id, set())
+            assert named is not None
+            named.add(place.chunk)
+        found = await asyncio.gather(
+            *(self._letters_of(shard, tenant, chunks) for shard, chunks in wanted.items())
+        )
+        letters = {(letter.job_id, letter.chunk): letter for some in found for letter in some}
+        keys = ((place.job_id, place.chunk) for place in places)
+        return [letters[key] for key in keys if key in letters]
 
     async def _letters_of(
-        self, shard: int, tenant: str, job_id: str, chunks: Iterable[int] | None
+        self, shard: int, tenant: str, wanted: Mapping[str, set[int] | None]
     ) -> list[DeadLetter]:
-        """Reads the letters of a job: those of some chunks, or all."""
-        prefix, ref = self._store.prefix(shard), f"{tenant}/{job_id}"
+        """Reads the letters of jobs of a shard: those of some chunks of each, or all."""
+        prefix = self._store.prefix(shard)
         async with self._store.at(shard) as client:
-            if chunks is None:
-                dead = await client.hgetall(f"{prefix}dead:{ref}")
-            else:
-                asked = [str(chunk).encode() for chunk in chunks]
-                facts = await client.hmget(f"{prefix}dead:{ref}", asked)
-                dead = {chunk: one for chunk, one in zip(asked, facts, strict=True) if one}
-            if not dead:
-                return []
-            died = {chunk: Died.read(facts, int(chunk)) for chunk, facts in dead.items()}
-            pipe = client.pipeline(transaction=True)
-            pipe.hmget(f"{prefix}job:{ref}", ["kernel", "queue"])
-            pipe.hmget(f"{prefix}replayed:{ref}", list(dead))
-            for chunk, one in died.items():
-                pipe.zscore(f"{prefix}letters:{tenant}/{one.group}", f"{job_id} {chunk.decode()}")
-            (kernel, queue), replays, *scores = await pipe.execute()
-        return [
-            DeadLetter(
-                job_id=job_id,
-                chunk=int(chunk),
-                group=one.group,
-                kernel=kernel.decode(),
-                queue=queue.decode(),
-                failure=one.failure,
-                failed=one.failed,
-                lost=one.lost,
-                failed_ms=one.failed_ms,
-                replays=int(times or 0),
-                epoch=one.epoch,
-            )
-            for (chunk, one), times, score in zip(died.items(), replays, scores, strict=True)
-            # Without its place in the group it was deleted.
-            if score is not None and kernel is not None
-        ]
+            pipe = client.pipeline(transaction=False)
+            asked = {job_id: sorted(chunks or ()) for job_id, chunks in wanted.items()}
+            for job_id, chunks in wanted.items():
+                key = f"{prefix}dead:{tenant}/{job_id}"
+                if chunks is None:
+                    pipe.hgetall(key)
+                else:
+                    pipe.hmget(key, asked[job_id])
+            died: dict[str, dict[int, Died]] = {}
+            for (job_id, chunks), facts in zip(wanted.items(), await pipe.execute(), strict=True):
+                kept = facts.items() if chunks is None else zip(asked[job_id], facts, strict=True)
+                died[job_id] = {
+                    int(chunk): Died.read(one, int(chunk)) for chunk, one in kept if one
+                }
+            died = {job_id: letters for job_id, letters in died.items() if letters}
+            pipe = client.pipeline(transaction=False)
+            for job_id, letters in died.items():
+                ref = f"{tenant}/{job_id}"
+                pipe.hmget(f"{prefix}job:{ref}", ["kernel", "queue"])
+                pipe.hmget(f"{prefix}replayed:{ref}", list(letters))
+                for chunk, one in letters.items():
+                    pipe.zscore(f"{prefix}letters:{tenant}/{one.group}", f"{job_id} {chunk}")
+            answers = iter(await pipe.execute())
+        found = []
+        for job_id, letters in died.items():
+            (kernel, queue), replays = next(answers), next(answers)
+            scores = [next(answers) for _ in letters]
+            found += [
+                DeadLetter(
+                    job_id=job_id,
+                    chunk=chunk,
+                    group=one.group,
+                    kernel=kernel.decode(),
+                    queue=queue.decode(),
+                    failure=one.failure,
+                    failed=one.failed,
+                    lost=one.lost,
+                    failed_ms=one.failed_ms,
+                    replays=int(times or 0),
+                    epoch=one.epoch,
+                )
+                for (chunk, one), times, score in zip(letters.items(), replays, scores, strict=True)
+                # Without its place in the group it was deleted.
+                if score is not None and kernel is not None
+            ]
+        return found
 
 
 def _is_of(group: str, kernel: str, reason: str, wanted: DeadLetterFilter) -> bool:

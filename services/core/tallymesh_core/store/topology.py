@@ -43,6 +43,9 @@ class Topology:
         self._address = address
         self._servers: dict[Place, Server] = {}
         self._owners: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        #: What the owners were made of; empty if one of them has changed since.
+        self._found: list[_Served] = []
+        self._serving: set[Server] = set()
         self._slots: dict[str, int] = {}
         self._sentinel = _sentinel(address) if address.kind is Kind.SENTINEL else None
         self._doubted = True
@@ -74,7 +77,7 @@ class Topology:
         """
         if self._doubted:
             await self._look_if_doubted()
-        return list(self._serving())
+        return list(self._serving)
 
     def doubt(self) -> None:
         """Has it looked up anew, before the next use, who serves what."""
@@ -92,7 +95,10 @@ class Topology:
                 "redis+cluster:// is for clusters"
             )
         if moved.host:
-            self._owners[moved.slot_id] = self._server(Place(moved.host, moved.port))
+            owner = self._server(Place(moved.host, moved.port))
+            self._owners[moved.slot_id] = owner
+            self._serving.add(owner)
+            self._found.clear()
         else:
             self.doubt()
 
@@ -121,17 +127,20 @@ class Topology:
 
     async def _look(self) -> None:
         try:
-            found = await self._ask()
+            found = list(await self._ask())
         finally:
             self._next_look = time.monotonic() + _PAUSE_SECONDS
-        before = self._serving()
+        self._doubted = False
+        if found == self._found:
+            return
+        before, self._found = self._serving, found
         self._owners = [None] * REDIS_CLUSTER_HASH_SLOTS
         for served in found:
             server = self._server(served.place)
             self._owners[served.slots.start : served.slots.stop] = [server] * len(served.slots)
-        self._doubted = False
+        self._serving = {self._server(served.place) for served in found}
         # Who waits there for an answer may wait long.
-        for server in before - self._serving():
+        for server in before - self._serving:
             await server.disconnect()
 
     async def _ask(self) -> Iterable[_Served]:
@@ -165,8 +174,7 @@ class Topology:
 
     async def _ask_nodes(self) -> Iterable[_Served]:
         """Asks nodes of the cluster until one answers: those first that serve something."""
-        owners = self._serving()
-        serving = {place for place, server in self._servers.items() if server in owners}
+        serving = {place for place, server in self._servers.items() if server in self._serving}
         others = {*self._servers, *self._address.places} - serving
         failure = StoreUnavailable()
         for place in (*_shuffled(serving), *_shuffled(others)):
@@ -184,9 +192,6 @@ class Topology:
                 if ranges:
                     return [_served(found, place) for found in ranges]
         raise failure
-
-    def _serving(self) -> set[Server]:
-        return {owner for owner in self._owners if owner}
 
     def _server(self, place: Place) -> Server:
         # Those that serve nothing are kept: one of them may be in use, and may come back.
