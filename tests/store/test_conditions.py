@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.harness.sentinels import SentinelStore
 from tests.harness.tools import require
 from tests.harness.valkey import ValkeyServer, find_server
 from tests.store.abacus.conftest import ORIGIN, VISITORS
-from tests.store.jobs.conftest import Scheduler
+from tests.store.jobs.conftest import ADDITIVE, Scheduler
 
 StartServer = Callable[..., ValkeyServer]
 
@@ -195,6 +196,7 @@ async def test_a_full_store_takes_nothing_new_and_ends_what_it_has(
         scheduler, abaci = scheduler_of(store), Abaci(store)
         add = Add(VISITORS, Exact(7), ORIGIN, Once("id-1"))
         [done] = await abaci.add(0, [add])
+        known = await scheduler.jobs.submit(replace(ADDITIVE, queue="k"), request_id="id-1")
         running = await scheduler.submit(chunk_count=2, additive=False)
         failing = await scheduler.submit(queue="f", chunk_count=1, max_attempts=1)
         doomed = await scheduler.submit(queue="d")
@@ -209,6 +211,8 @@ async def test_a_full_store_takes_nothing_new_and_ends_what_it_has(
             await Inspection(store).round_trip()
         assert "the store is full" in await told_of(store)
         # A repeat is answered, and everything that was accepted goes on.
+        repeated = await scheduler.jobs.submit(replace(ADDITIVE, queue="k"), request_id="id-1")
+        assert repeated.id == known.id
         [again] = await abaci.add(0, [add])
         assert isinstance(again, Added)
         assert isinstance(done, Added)

@@ -51,13 +51,13 @@ class JsonFormatter(_Formatter):
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Leaves out what gRPC logs as an error, with a traceback, where a connection has died.
+    """Leaves out what gRPC has logged as an error, with a traceback, where a connection has died.
 
     It does so whenever an answer fails before it has noticed that nobody is there to take it.
     """
     kind = record.exc_info[0] if record.exc_info else None
     is_lost = kind is not None and kind.__name__ == "ExecuteBatchError"
-    return not (is_lost and record.name.startswith("grpc"))
+    return not (is_lost and record.name.startswith(("grpc", "asyncio")))
 
 
 def configure(level: str, style: Literal["text", "json"], node: str) -> None:
