@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tallymesh import Client, JobFailed, Simulate
+from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, StoreHealth
 from tests.harness.local_mesh import LocalMesh
 from tests.harness.primes import PRIMES_UP_TO
 
@@ -177,6 +178,35 @@ def test_the_health_of_the_mesh_shows(page: Page) -> None:
     region = page.get_by_role("region", name="The mesh")
     expect(region).to_contain_text("worker-1")
     expect(region).to_contain_text(re.compile("valkey|redis"))
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_why_the_mesh_is_degraded_shows(page: Page, width: int) -> None:
+    said = "the store is full (64.0 of 64.0 MiB): it takes no new jobs and adds; raise `maxmemory`"
+    health = GetHealthResponse(
+        status=GetHealthResponse.STATUS_DEGRADED,
+        problems=[said],
+        store=StoreHealth(connected=True, server="valkey 9.1.2", evicted_key_count=3),
+    ).SerializeToString()
+    # One message and its trailers, as grpc-web has them.
+    trailers = b"grpc-status:0\r\n"
+    body = b"".join(
+        kind + len(part).to_bytes(4, "big") + part
+        for kind, part in ((b"\0", health), (b"\x80", trailers))
+    )
+    page.set_viewport_size({"width": width, "height": 844})
+    page.route(
+        "**/tallymesh.v1.MeshService/GetHealth",
+        lambda route: route.fulfill(body=body, content_type="application/grpc-web+proto"),
+    )
+    shown = page.get_by_test_id("health")
+    expect(shown).to_have_attribute("data-status", "degraded")
+    expect(shown).to_contain_text("the store is full")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shown.click()
+    region = page.get_by_role("region", name="The mesh")
+    expect(region).to_contain_text("raise `maxmemory`.")
+    expect(region).to_contain_text("3 keys")
 
 
 def test_a_job_that_is_not_there(page: Page) -> None:

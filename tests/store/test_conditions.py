@@ -19,6 +19,7 @@ from tallymesh_core.store.jobs import JobStore
 from tallymesh_core.store.leases import LeaseStore
 from tallymesh_core.store.once import Once
 from tests.harness.polling import eventually
+from tests.harness.sentinels import SentinelStore
 from tests.harness.tools import require
 from tests.harness.valkey import ValkeyServer, find_server
 from tests.store.abacus.conftest import ORIGIN, VISITORS
@@ -245,12 +246,37 @@ async def test_a_password_that_nobody_asked_for_is_a_mistake(start_server: Start
         await Store.open(server.url.replace("unix://", "unix://:secret@"))
 
 
+async def test_a_login_that_sentinels_refuse_is_a_mistake() -> None:
+    with closing(SentinelStore()) as servers:
+        await asyncio.to_thread(servers.start)
+        without = servers.url.partition("?")[0]
+        for url in (without, f"{without}?sentinel_password=wrong"):
+            with pytest.raises(StoreMismatch, match="the sentinels refuse the login"):
+                await Store.open(url)
+
+
 async def test_a_password_that_is_changed_later_is_an_outage(start_server: StartServer) -> None:
     server = start_server()
-    async with opened(server) as store:
-        server.execute("CONFIG", "SET", "requirepass", "secret")
-        states = store.watch()
-        assert (await anext(states)).trouble is None, "open connections go on"
+    server.execute("ACL", "SETUSER", "mesh", "on", ">secret", "~*", "&*", "+@all")
+    store = await Store.open(server.url.replace("unix://", "unix://mesh:secret@"))
+    server.execute("ACL", "SETUSER", "mesh", "resetpass", ">other")
+    server.execute("CLIENT", "KILL", "USER", "mesh")
+    states = store.watch()
+
+    async def trouble() -> str:
+        found = (await anext(states)).trouble
+        return found.message if found else ""
+
+    async def is_refused() -> bool:
+        return "the store refuses the login" in await trouble()
+
+    async def is_well() -> bool:
+        return not await trouble()
+
+    await eventually(is_refused)
+    server.execute("ACL", "SETUSER", "mesh", ">secret")
+    await eventually(is_well)
+    await store.close()
 
 
 async def test_a_user_without_the_rights_is_a_mistake(start_server: StartServer) -> None:

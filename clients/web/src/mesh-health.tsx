@@ -67,11 +67,14 @@ export function MeshHealth({ health }: { health: Health }) {
               {plural(answer.workerCount, "worker")}
               <span class="optional">, {plural(answer.slotCount, "slot")}</span>
             </span>
-            <span class="optional">
-              {answer.store?.connected ? answer.store.server : "store not connected"}
-            </span>
-            <span class="optional">answered by {answer.answeredBy}</span>
-            {answer.problems[0] && <span data-testid="health-problem">{answer.problems[0]}</span>}
+            {answer.problems[0] ? (
+              <span class="why">{answer.problems[0]}</span>
+            ) : (
+              <>
+                <span class="optional">{answer.store?.server}</span>
+                <span class="optional">answered by {answer.answeredBy}</span>
+              </>
+            )}
           </>
         )}
       </button>
@@ -120,6 +123,12 @@ export function MeshHealth({ health }: { health: Health }) {
                   <dd>{answer.store.durability || "unknown"}</dd>
                   <dt>Memory</dt>
                   <dd>{mebibytes(answer.store.memoryBytes)}</dd>
+                  {answer.store.evictedKeyCount > 0n && (
+                    <>
+                      <dt>Evicted</dt>
+                      <dd>{plural(Number(answer.store.evictedKeyCount), "key")}</dd>
+                    </>
+                  )}
                 </>
               )}
               <dt>Answered by</dt>

@@ -291,6 +291,7 @@ class FakeMesh(
         answer = meshes.CheckStoreResponse(answered_by="gateway-1")
         answer.store.connected = True
         answer.store.server = "valkey 9.1.2"
+        answer.store.problems.extend(self.health.store.problems)
         answer.round_trip.FromMicroseconds(420)
         return answer
 

@@ -20,7 +20,7 @@ from tallymesh.cli.root import root
 from tallymesh.v1 import errors_pb2
 from tallymesh.v1.dispatch_service_pb2 import Worker
 from tallymesh.v1.job_pb2 import Chunk, Job
-from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, WorkerHealth
+from tallymesh.v1.mesh_service_pb2 import GetHealthResponse, StoreHealth, WorkerHealth
 from tallymesh_core.domain import errors as domain
 from tallymesh_core.rpc.interceptors import InternalError
 from tests.harness.polling import eventually_sync
@@ -572,6 +572,20 @@ def test_status_and_doctor_tell_what_primes_are_counted_with(mesh: FakeMesh, run
         for command, mark in (("status", r"library +"), ("doctor", "ok    library: ")):
             shown = re.findall(rf"^{mark}(.*)$", run(command).stdout, re.MULTILINE)
             assert (set(shown), len(shown)) == (told, len(told))
+
+
+def test_status_and_doctor_tell_what_ails_the_store(mesh: FakeMesh, run: Run) -> None:
+    said = "the store has evicted 7 keys"
+    mesh.health = GetHealthResponse(
+        status=GetHealthResponse.STATUS_DEGRADED,
+        problems=[said],
+        store=StoreHealth(connected=True, problems=[said], evicted_key_count=7),
+    )
+    status, doctor = run("status"), run("doctor")
+    assert (status.exit_code, doctor.exit_code) == (1, 1)
+    assert re.search(rf"^mesh +DEGRADED\nproblem +{said}$", status.stdout, re.MULTILINE)
+    assert ", 7 evicted, " in status.stdout
+    assert f"fail  store: {said}" in doctor.stdout
 
 
 def test_whoami_and_check_store(run: Run) -> None:

@@ -6,12 +6,13 @@ grpc.aio makes each link of a chain cost a wrapper around the handler.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -171,7 +172,10 @@ class _Call:
         """Names node and call before the first answer to REST, which has no trailers."""
         if self._is_rest:
             self._is_rest = False
-            await self._context.send_initial_metadata(self._names)
+            try:
+                await self._context.send_initial_metadata(self._names)
+            except grpc.aio.InternalError as error:
+                self._lose(error)
 
     def end(self) -> None:
         """Ends the call well."""
@@ -190,9 +194,17 @@ class _Call:
             error = InternalError(request_id)
         code = status.grpc_code(error)
         self._log(code.name)
-        await self._context.abort(
-            code, error.message, trailing_metadata=(*status.trailers(error), *self._names)
-        )
+        try:
+            await self._context.abort(
+                code, error.message, trailing_metadata=(*status.trailers(error), *self._names)
+            )
+        except grpc.aio.InternalError as lost:
+            self._lose(lost)
+
+    def _lose(self, error: Exception) -> NoReturn:
+        """Ends a call whose connection has died, as gRPC ends one that its caller has cancelled."""
+        self._log("CANCELLED")
+        raise asyncio.CancelledError from error
 
     def _log(self, code: str) -> None:
         if access_log.isEnabledFor(logging.DEBUG):

@@ -38,7 +38,7 @@ def domain_error(error: Exception) -> DomainError | None:
     told: DomainError
     if isinstance(error, exceptions.OutOfMemoryError):
         told = StoreFull(f"OOM {error}".partition(" script: ")[0])
-    elif is_refused_login(error):
+    elif isinstance(error, exceptions.RedisError) and is_refused_login(error):
         told = StoreUnavailable(f"the store refuses the login: {error}")
     elif isinstance(error, _LOST):
         told = StoreUnavailable()

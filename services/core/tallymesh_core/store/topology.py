@@ -158,8 +158,12 @@ class Topology:
         try:
             async with translated():
                 return Place(*await self._sentinel.discover_master(service))
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             # The driver's own words are long, and show all options of each sentinel.
+            if exceptions.AuthenticationError.__name__ in str(error.__cause__):
+                raise StoreUnavailable(
+                    "the sentinels refuse the login (sentinel_username, sentinel_password)"
+                ) from exceptions.AuthenticationError()
             raise StoreUnavailable from exceptions.ConnectionError(
                 f"no sentinel that can be asked knows a primary of {service!r}"
             )

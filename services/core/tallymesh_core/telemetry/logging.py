@@ -50,6 +50,16 @@ class JsonFormatter(_Formatter):
         return json.dumps(entry, default=str)
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leaves out what gRPC logs as an error, with a traceback, where a connection has died.
+
+    It does so whenever an answer fails before it has noticed that nobody is there to take it.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    is_lost = kind is not None and kind.__name__ == "ExecuteBatchError"
+    return not (is_lost and record.name.startswith("grpc"))
+
+
 def configure(level: str, style: Literal["text", "json"], node: str) -> None:
     """Sends all logs of this process to standard error.
 
@@ -59,5 +69,6 @@ def configure(level: str, style: Literal["text", "json"], node: str) -> None:
         node: Name of this process.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_ours)
     handler.setFormatter(JsonFormatter(node) if style == "json" else TextFormatter(node))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
