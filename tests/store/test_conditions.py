@@ -12,6 +12,7 @@ from tallymesh_core.domain.decimals import Exact
 from tallymesh_core.domain.errors import StoreFull, StoreUnavailable
 from tallymesh_core.domain.states import JobState
 from tallymesh_core.store.abaci import Abaci, Add, Added
+from tallymesh_core.store.conditions import ServerFacts, problems_of
 from tallymesh_core.store.connection import Store
 from tallymesh_core.store.failures import StoreMismatch
 from tallymesh_core.store.inspection import Inspection
@@ -56,7 +57,7 @@ def scheduler_of(store: Store) -> Scheduler:
     return Scheduler(store, JobStore(store), LeaseStore(store, transit_seconds=0))
 
 
-async def problems_of(store: Store) -> str:
+async def told_of(store: Store) -> str:
     return "; ".join((await store.look()).problems)
 
 
@@ -87,12 +88,33 @@ async def test_a_store_that_cannot_keep_the_promises_is_refused_in_one_line(
     if condition:
         assert f"TALLYMESH_STORE_TOLERATE={condition.value}" in str(raised.value)
         async with opened(server, condition) as store:
-            assert await problems_of(store) == ""
+            assert await told_of(store) == ""
+
+
+@pytest.mark.parametrize(
+    ("info", "is_taken"),
+    [
+        ({"redis_version": "6.2.14"}, False),
+        ({"redis_version": "7.0.0"}, True),
+        ({"redis_version": "10.1.0"}, True),
+        ({"redis_version": "255.255.255"}, True),
+        ({"redis_version": "unstable"}, True),
+        ({"redis_version": "6.2.14", "valkey_version": "9.1.2"}, True),
+        ({}, True),
+    ],
+)
+def test_servers_are_new_enough_or_named(info: dict[str, str], is_taken: bool) -> None:
+    problems = list(problems_of(ServerFacts(info), durability="everysec", is_single=True))
+    assert (problems == []) is is_taken
+    if not is_taken:
+        [problem] = problems
+        assert "Valkey, or Redis 7.0 or newer" in problem.refusal
+        assert problem.is_fatal
 
 
 async def test_without_a_limit_of_memory_any_policy_will_do(start_server: StartServer) -> None:
     async with opened(start_server("--maxmemory-policy", "allkeys-lru")) as store:
-        assert await problems_of(store) == ""
+        assert await told_of(store) == ""
 
 
 @pytest.mark.parametrize(("key", "word"), [("tm:meta", "SET"), ("{tm0}:events", "SADD")])
@@ -124,7 +146,7 @@ async def test_keys_of_ones_own_are_in_nobodys_way(start_server: StartServer) ->
         await scheduler.fail("w1", span)
         assert (await scheduler.job(failing)).state is JobState.RUNNING
     async with opened(server) as store:
-        assert await problems_of(store) == ""
+        assert await told_of(store) == ""
 
 
 async def test_what_changes_later_is_told_and_what_is_mended_is_not(
@@ -134,9 +156,9 @@ async def test_what_changes_later_is_told_and_what_is_mended_is_not(
     async with opened(server) as store:
         server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         server.execute("CONFIG", "SET", "maxmemory", "100mb")
-        assert "may evict" in await problems_of(store)
+        assert "may evict" in await told_of(store)
         server.execute("CONFIG", "SET", "maxmemory", 0)
-        assert await problems_of(store) == ""
+        assert await told_of(store) == ""
 
 
 async def test_evicted_keys_are_counted_and_told(start_server: StartServer) -> None:
@@ -149,17 +171,17 @@ async def test_evicted_keys_are_counted_and_told(start_server: StartServer) -> N
         await eventually(lambda: "evicted_keys:0" not in str(server.execute("INFO", "stats")))
         server.execute("CONFIG", "SET", "maxmemory", 0)
         server.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        assert "has evicted" in await problems_of(store)
+        assert "has evicted" in await told_of(store)
         assert (await Inspection(store).facts()).evicted_key_count >= 50
         server.execute("CONFIG", "RESETSTAT")
-        assert "evicted" not in await problems_of(store)
+        assert "evicted" not in await told_of(store)
 
 
 async def test_durability_that_is_lowered_later_is_told(start_server: StartServer) -> None:
     server = start_server("--appendonly", "yes", "--appendfsync", "always")
     store = await Store.open(server.url, durability="fsync")
     server.execute("CONFIG", "SET", "appendfsync", "everysec")
-    assert "needs a store with `appendonly yes`" in await problems_of(store)
+    assert "needs a store with `appendonly yes`" in await told_of(store)
     await store.close()
     with pytest.raises(StoreMismatch, match="appendfsync everysec"):
         await Store.open(server.url, durability="fsync")
@@ -185,7 +207,7 @@ async def test_a_full_store_takes_nothing_new_and_ends_what_it_has(
             await abaci.add(0, [Add(VISITORS, Exact(1), ORIGIN)])
         with pytest.raises(StoreFull):
             await Inspection(store).round_trip()
-        assert "the store is full" in await problems_of(store)
+        assert "the store is full" in await told_of(store)
         # A repeat is answered, and everything that was accepted goes on.
         [again] = await abaci.add(0, [add])
         assert isinstance(again, Added)
@@ -207,7 +229,41 @@ async def test_a_full_store_takes_nothing_new_and_ends_what_it_has(
 
         server.execute("CONFIG", "SET", "maxmemory", 0)
         await scheduler.submit()
-        assert await problems_of(store) == ""
+        assert await told_of(store) == ""
+
+
+async def test_all_that_was_accepted_before_a_store_was_full_ends_with_its_sum(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    async with opened(server) as store:
+        scheduler = scheduler_of(store)
+        used = (await Inspection(store).facts()).memory_bytes
+        server.execute("CONFIG", "SET", "maxmemory", used + 1024 * 1024)
+        refs: list[str] = []
+
+        async def fill() -> None:
+            while True:
+                refs.append(await scheduler.submit(chunk_count=3, work=b"w" * 10_000, ttl_ms=1))
+
+        with pytest.raises(StoreFull):
+            await fill()
+        assert len(refs) > 50
+        while spans := await scheduler.take("w1", 30):
+            for span in spans:
+                assert await scheduler.commit("w1", span) == (span.count, 0)
+        jobs = [await scheduler.job(ref) for ref in refs]
+        assert {(job.state, job.total) for job in jobs} == {(JobState.SUCCEEDED, 3)}
+        assert "the store is full" in await told_of(store)
+        with pytest.raises(StoreFull):
+            await scheduler.submit()
+
+        async def there_is_room() -> bool:
+            await scheduler.jobs.expire()
+            return await told_of(store) == ""
+
+        await eventually(there_is_room, message="expired jobs making room")
+        await scheduler.submit()
 
 
 async def test_a_store_that_was_emptied_is_laid_out_anew_and_told_of(
@@ -219,12 +275,12 @@ async def test_a_store_that_was_emptied_is_laid_out_anew_and_told_of(
     second = await Store.open(server.url, shards=1)
     server.execute("FLUSHALL")
     for store in (first, second):
-        assert "has lost everything" in await problems_of(store)
+        assert "has lost everything" in await told_of(store)
         assert store.shards == 3
     assert server.execute("HGET", "tm:meta", "shards") == "3"
     async with opened(server) as third:
         assert third.shards == 3
-        assert await problems_of(third) == ""
+        assert await told_of(third) == ""
     await scheduler_of(first).submit()
     await first.close()
     await second.close()

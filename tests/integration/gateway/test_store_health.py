@@ -130,6 +130,65 @@ async def test_a_gateway_listens_before_it_has_found_its_store(folder: Path) -> 
             await serving
 
 
+async def test_a_store_that_takes_no_writes_serves_for_nobody(
+    new_valkey: Callable[..., ValkeyServer],
+) -> None:
+    server = new_valkey()
+    async with running_gateway(server.url) as gateway:
+        server.execute("CONFIG", "SET", "min-replicas-to-write", 1)
+
+        async def is_unhealthy() -> bool:
+            health = await gateway.mesh.GetHealth(mesh.GetHealthRequest())
+            return bool(
+                health.status == Status.STATUS_UNHEALTHY
+                and "NOREPLICAS" in " ".join(health.problems)
+            )
+
+        await eventually(is_unhealthy)
+        await eventually(lambda: is_told(gateway.channel, NOT_SERVING))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await create(gateway, simulate())
+        assert facts(caught.value).reason == "STORE_UNAVAILABLE"
+        assert "NOREPLICAS" in (caught.value.details() or "")
+        server.execute("CONFIG", "SET", "min-replicas-to-write", 0)
+        await eventually(lambda: is_told(gateway.channel, SERVING))
+        await create(gateway, simulate())
+
+
+async def test_a_mesh_whose_store_was_emptied_says_so_and_goes_on(
+    new_valkey: Callable[..., ValkeyServer],
+) -> None:
+    server = new_valkey()
+    async with running_gateway(server.url) as gateway:
+        worker = Worker(gateway)
+        lost = await create(gateway, simulate())
+        await worker.call(capacity=1)
+        server.execute("FLUSHALL")
+
+        async def is_noticed() -> bool:
+            health = await gateway.mesh.GetHealth(mesh.GetHealthRequest())
+            noticed = "has lost everything" in " ".join(health.problems)
+            assert noticed == (health.status == Status.STATUS_DEGRADED)
+            return noticed
+
+        await eventually(is_noticed)
+        assert await told(gateway.channel) == SERVING
+        assert server.execute("HEXISTS", "tm:meta", "schema") == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await gateway.jobs.GetJob(pb.GetJobRequest(name=lost.name))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        worker.held = []
+        job = await create(gateway, simulate())
+
+        async def is_done() -> bool:
+            await worker.call(capacity=1)
+            await worker.finish()
+            found = await gateway.jobs.GetJob(pb.GetJobRequest(name=job.name))
+            return bool(found.state == Job.STATE_SUCCEEDED)
+
+        await eventually(is_done)
+
+
 async def test_a_gateway_refuses_a_store_that_evicts(
     new_valkey: Callable[..., ValkeyServer], folder: Path
 ) -> None:

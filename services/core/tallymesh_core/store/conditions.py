@@ -1,5 +1,6 @@
 """What a store has to be for the promises to hold, and what is wrong with the one there is."""
 
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,7 +13,8 @@ from tallymesh_core.store.failures import domain_error
 Durability = Literal["everysec", "fsync"]
 
 #: The oldest version of Redis that has what the scripts need. Every Valkey has it.
-_OLDEST_REDIS = (7, 0)
+_OLDEST_REDIS = 7
+_VERSION = re.compile(r"(\d+)\.\d[\d.]*")
 _MIB = 1024 * 1024
 
 
@@ -104,14 +106,14 @@ def problems_of(
         is_single: It is the only one, so that nobody else is to make a primary of a replica.
     """
     info = facts.info
-    if "redis_version" in info and "valkey_version" not in info:
-        version = str(info["redis_version"])
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_REDIS:
-            yield Problem(
-                f"the store is Redis {version}: Tallymesh needs Valkey, or Redis 7.0 or newer",
-                Condition.VERSION,
-                is_fatal=True,
-            )
+    version = _VERSION.match(str(info.get("redis_version", "")))
+    # Valkey tells a version of Redis, too, for the sake of clients.
+    if version and "valkey_version" not in info and int(version[1]) < _OLDEST_REDIS:
+        yield Problem(
+            f"the store is Redis {version[0]}: Tallymesh needs Valkey, or Redis 7.0 or newer",
+            Condition.VERSION,
+            is_fatal=True,
+        )
     if is_single and info.get("role") == "slave":
         yield Problem(
             "the store at TALLYMESH_STORE_URL is a replica, which keeps nothing that is written to "
