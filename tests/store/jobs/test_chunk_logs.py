@@ -80,6 +80,13 @@ async def test_a_job_keeps_so_much_and_counts_the_rest(scheduler: Scheduler) -> 
     assert MAX_BYTES - 20_000 < sum(map(len, everything.values())) <= MAX_BYTES
     _, _, dropped = await _page(scheduler, ref)
     assert dropped == 100 - len(everything)
+    # A call that is repeated drops nothing more.
+    for chunk in (*range(50), *range(100, 150)):
+        await keep(scheduler, ref, chunk, text, failed=chunk >= 100)
+    assert (await _page(scheduler, ref))[2] == dropped
+    missing = next(chunk for chunk in range(100, 150) if chunk not in everything)
+    await keep(scheduler, ref, missing, "a shorter one", attempt=2, failed=True)
+    assert (await _page(scheduler, ref))[2] == dropped - 1
     await keep(scheduler, ref, 100, "short", attempt=2, failed=True)
     await keep(scheduler, ref, 190, "finds room", failed=True)
     assert (await kept(scheduler, ref))[190] == "finds room"
@@ -102,6 +109,8 @@ async def test_logs_go_with_their_job(scheduler: Scheduler) -> None:
     ref = await scheduler.submit(chunk_count=1, ttl_ms=1000)
     (span,) = await scheduler.take("w1")
     await keep(scheduler, ref, 0, "a line")
+    await keep(scheduler, ref, 0, "x" * MAX_BYTES, attempt=2)
+    assert f"unlogged:{ref}" in await scheduler.keys()
     await scheduler.commit("w1", replace(span, count=1))
     assert f"logs:{ref}" in await scheduler.keys()
     await scheduler.pass_time(1)

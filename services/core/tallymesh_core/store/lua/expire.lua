@@ -36,7 +36,8 @@ local function forget(ref, state)
   redis.call('UNLINK', P .. 'job:' .. ref, P .. 'spec:' .. ref, P .. 'work:' .. ref, P .. 'result:' .. ref,
     P .. 'bits:' .. ref, P .. 'records:' .. ref, P .. 'index:' .. ref, P .. 'by:' .. ref,
     P .. 'parts:' .. ref, P .. 'dead:' .. ref, P .. 'replayed:' .. ref, P .. 'replays:' .. ref,
-    P .. 'halting:' .. ref, P .. 'logs:' .. ref)
+    P .. 'halting:' .. ref, P .. 'logs:' .. ref,
+    P .. 'unlogged:' .. ref)
   return true
 end
 
