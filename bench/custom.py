@@ -1,12 +1,11 @@
 """A custom kernel over a long list: how its chunks compare with those of a built-in kernel."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench.figures import Bound, Figure, of_samples, ratio
 from bench.mesh import BenchMesh
-from bench.sampling import interleaved
+from bench.sampling import interleaved, of_calls
 from tallymesh import Client, Simulate, custom
 from tallymesh_kernels import Chunk, Context, kernel
 
@@ -24,24 +23,13 @@ def measure(mesh: BenchMesh, quick: bool) -> Sequence[Figure]:
     with Client(mesh.edge) as client:
         work = custom("bench.nothing", {"specs": list(range(_ITEMS))})
 
-        def seconds_of(run: Callable[[], object]) -> Callable[[int], list[float]]:
-            def take(count: int) -> list[float]:
-                taken = []
-                for _ in range(count):
-                    begun = time.perf_counter()
-                    run()
-                    taken.append(time.perf_counter() - begun)
-                return taken
-
-            return take
-
         def run_custom() -> None:
             assert client.run(work, chunks=_ITEMS, timeout=120) == _ITEMS
 
         taken = interleaved(
             {
-                "custom": seconds_of(run_custom),
-                "built in": seconds_of(lambda: client.run(Simulate(), chunks=_ITEMS, timeout=120)),
+                "custom": of_calls(run_custom),
+                "built in": of_calls(lambda: client.run(Simulate(), chunks=_ITEMS, timeout=120)),
             },
             rounds=5 if quick else 25,
             batch=1,
