@@ -1,7 +1,7 @@
 """Jobs share slots by the time for which they hold them, whatever they do in it."""
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,7 +11,11 @@ from tests.store.jobs.conftest import Scheduler
 
 @dataclass
 class Slots:
-    """Workers of one slot each, in a time of their own: what each job's chunks take is given."""
+    """Workers of one slot each, in a time of their own: what each job's chunks take is given.
+
+    As a real worker does, each asks for several chunks while it does not know how long they are,
+    which is so at first and after a job's last chunk, and hands back those behind a long one.
+    """
 
     scheduler: Scheduler
     seconds: dict[str, float]
@@ -21,6 +25,7 @@ class Slots:
     now: float = 0.0
     ended: dict[str, list[float]] = field(default_factory=dict)
     _running: list[tuple[float, str, ChunkSpan]] = field(default_factory=list)
+    _experienced: set[str] = field(default_factory=set)
 
     async def run(self, until: float) -> None:
         """Lets time go by."""
@@ -38,11 +43,21 @@ class Slots:
                 uid, span, micros=(round(micros * self.busy),), elapsed_micros=micros
             )
             self.ended.setdefault(span.ref, []).append(self.now)
+            if (await self.scheduler.job(span.ref)).state.is_final:
+                self._experienced.discard(uid)
 
     async def _begin(self, uid: str) -> None:
         await self.scheduler.beat(uid)
-        for span in await self.scheduler.lease(uid, 1):
-            heapq.heappush(self._running, (self.now + self.seconds[span.ref], uid, span))
+        capacity = 1 if uid in self._experienced else 15
+        spans = await self.scheduler.lease(uid, capacity)
+        if not spans:
+            return
+        self._experienced.add(uid)
+        first = replace(spans[0], count=1)
+        heapq.heappush(self._running, (self.now + self.seconds[first.ref], uid, first))
+        rest = replace(spans[0], first=spans[0].first + 1, count=spans[0].count - 1)
+        behind = [span for span in (rest, *spans[1:]) if span.count]
+        await self.scheduler.leases.give_back(uid, behind)
 
     async def _sleep(self, until: float) -> None:
         if until > self.now:

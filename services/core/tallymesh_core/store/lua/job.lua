@@ -60,9 +60,10 @@ local function pass_of(began, held, done, leased, priority, age)
   return began + (held + leased * each) / 2 ^ priority
 end
 
--- Puts a job among those that have chunks to lease, and tells who waits for such. A woken job starts
--- at its queue's virtual time, so that it neither catches up on what it slept through nor waits.
-local function make_ready(ref)
+-- Puts a job among those that have chunks to lease, and tells who waits for such. One that has slept, with
+-- nothing to lease by its own doing, begins at its queue's virtual time, so that it neither catches up on what it
+-- slept through nor waits. One whose chunks come back from workers keeps its turn.
+local function make_ready(ref, has_slept)
   local job = redis.call('HMGET', P .. 'job:' .. ref, 'queue', 'kernel', 'pass', 'n', 'next', 'done', 'held',
     'priority')
   local done = tonumber(job[6])
@@ -70,7 +71,7 @@ local function make_ready(ref)
   local virtual = tonumber(redis.call('HGET', P .. 'vtime', job[1]) or 0)
   local began, leased = tonumber(job[3]), redis.call('HLEN', P .. 'leases:' .. ref)
   local pass = pass_of(began, tonumber(job[7] or 0), done, leased, tonumber(job[8]))
-  if pass < virtual then
+  if has_slept and pass < virtual then
     redis.call('HSET', P .. 'job:' .. ref, 'pass', string.format('%.3f', began + virtual - pass))
     pass = virtual
   end

@@ -21,7 +21,7 @@ for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', stamp, 
   else
     redis.call('ZREM', P .. 'delayed', ref)
   end
-  make_ready(ref)
+  make_ready(ref, true)
 end
 local next_ = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')[2]
 return tell(next_ and math.max(0, tonumber(next_) - ms) or -1)

@@ -59,5 +59,5 @@ if tonumber(job[6]) > 0 then
   redis.call('ZADD', P .. 'deadlines', string.format('%d', ms + job[6]), ref)
 end
 set_state(ref, state, 'PENDING')
-make_ready(ref)
+make_ready(ref, true)
 return tell({0, 'PENDING', #dead})

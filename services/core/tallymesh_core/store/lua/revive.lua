@@ -17,5 +17,5 @@ for i = 2, #ARGV do
   end
 end
 revive(ref, dead)
-if dead[1] then make_ready(ref) end
+if dead[1] then make_ready(ref, true) end
 return tell(#dead)
